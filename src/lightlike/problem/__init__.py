@@ -1,0 +1,1 @@
+"""The question: a model, its data and an output distribution."""

@@ -1,0 +1,232 @@
+"""Data in any form that PyTorch people keep them in, as one re-iterable stream of batches.
+
+Accepted: a tensor, `(x,)`, `(x, y)`, a dict of tensors with or without "labels", a Dataset, a
+DataLoader, or any iterable that can be iterated again. A batch is a tensor, a tuple or list of one
+(inputs) or two (inputs, labels), or a dict; inputs may themselves be a tuple (positional
+arguments) or a dict (keyword arguments).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from lightlike.errors import DataError
+
+BATCH_SIZE = 512
+LABEL_KEYS = ("labels", "label")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of the model, as it is called, and labels if there are any."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    targets: Tensor | None
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All tensors of the inputs."""
+        for value in (*self.args, *self.kwargs.values()):
+            yield from _tensors(value)
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device, with floating-point inputs in float64."""
+        convert = lambda t: t.detach().to(  # noqa: E731
+            device, torch.float64 if t.is_floating_point() else t.dtype
+        )
+        args = tuple(_map(convert, a) for a in self.args)
+        kwargs = {k: _map(convert, v) for k, v in self.kwargs.items()}
+        targets = None if self.targets is None else self.targets.detach().to(device)
+        return Batch(args, kwargs, targets)
+
+    def sample(self, index: int, size: int) -> Batch:
+        """Item `index` of the batch as a batch of one; tensors without `size` rows are shared."""
+        pick = lambda t: t[index : index + 1] if t.ndim and len(t) == size else t  # noqa: E731
+        args = tuple(_map(pick, a) for a in self.args)
+        kwargs = {k: _map(pick, v) for k, v in self.kwargs.items()}
+        return Batch(args, kwargs, None if self.targets is None else pick(self.targets))
+
+
+class Stream:
+    """A re-iterable stream of batches made from whatever the caller calls data.
+
+    Raises:
+        DataError: if the form is not understood, or the stream can be read only once.
+    """
+
+    def __init__(self, data: Any, batch_size: int = BATCH_SIZE) -> None:
+        self._source = _source(data, batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        empty = True
+        for item in self._source:
+            empty = False
+            yield as_batch(item)
+        if empty:
+            raise DataError(
+                "The data hold no batch.",
+                "With no observation there is no metric to compute.",
+                "Pass at least one observation; an iterable must start afresh at each iter().",
+            )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the content and order of all tensors, labels included."""
+        digest = hashlib.sha256()
+        for batch in self:
+            targets = [] if batch.targets is None else [batch.targets]
+            for tensor in (*batch.tensors(), *targets):
+                update_digest(digest, tensor)
+        return digest.hexdigest()
+
+
+def update_digest(digest: Any, tensor: Tensor) -> None:
+    """Feed a tensor's dtype, shape and bytes to a hash."""
+    tensor = tensor.detach().cpu().contiguous()
+    digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+
+
+def as_batch(item: Any) -> Batch:
+    """Read one batch.
+
+    Raises:
+        DataError: if it is not a tensor, a tuple or list of one or two, or a dict.
+    """
+    if isinstance(item, Tensor | np.ndarray):
+        return Batch((_tensor(item),), {}, None)
+    if isinstance(item, Mapping):
+        label = next((key for key in LABEL_KEYS if key in item), None)
+        inputs = {k: _map_leaves(v) for k, v in item.items() if k != label}
+        return Batch((), inputs, None if label is None else _tensor(item[label]))
+    if isinstance(item, Sequence) and not isinstance(item, str) and 1 <= len(item) <= 2:
+        inputs = item[0]
+        targets = None if len(item) == 1 else _tensor(item[1])
+        if isinstance(inputs, Mapping):
+            return Batch((), {k: _map_leaves(v) for k, v in inputs.items()}, targets)
+        if isinstance(inputs, tuple | list):
+            return Batch(tuple(_map_leaves(v) for v in inputs), {}, targets)
+        return Batch((_tensor(inputs),), {}, targets)
+    size = f" of {len(item)} items" if isinstance(item, Sequence) else ""
+    raise DataError(
+        f"A batch is a {type(item).__name__}{size}.",
+        "It is not clear which part is the model's input and which the label.",
+        "Yield (inputs,), (inputs, labels) or a dict with 'labels'; several inputs go in a tuple "
+        "of their own: ((a, b), labels).",
+    )
+
+
+def _source(data: Any, batch_size: int) -> Iterable[Any]:
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, Dataset | IterableDataset):
+        return DataLoader(data, batch_size=batch_size, shuffle=False)
+    if isinstance(data, Tensor | np.ndarray):
+        return _Slices((data,), batch_size)
+    if isinstance(data, Mapping):
+        return _Slices(data, batch_size)
+    if isinstance(data, tuple | list):
+        if _is_pair(data):
+            return _Slices(tuple(data), batch_size)
+        return data
+    if isinstance(data, Iterator):
+        raise DataError(
+            f"The data are a {type(data).__name__}, which can be read only once.",
+            "Several passes over the same data are needed.",
+            "Pass a list of batches, a Dataset or a DataLoader.",
+        )
+    if isinstance(data, Iterable) and not isinstance(data, str):
+        return data
+    raise DataError(
+        f"Data of type {type(data).__name__} are not understood.",
+        "Nothing can be measured without observations.",
+        "Pass (x, y), (x,), a Dataset, a DataLoader or an iterable of batches.",
+    )
+
+
+def _is_pair(data: Sequence[Any]) -> bool:
+    """Whether a tuple or list is (x,) or (x, y), not a list of batches."""
+    if not 1 <= len(data) <= 2:
+        return False
+    if isinstance(data, list) and not all(isinstance(d, Tensor | np.ndarray) for d in data):
+        return False
+    if len(data) == 2 and not isinstance(data[1], Tensor | np.ndarray):
+        return False
+    first = data[0]
+    if isinstance(first, tuple | list):
+        # ((a, b), y) is one data set with two inputs; ((x1, y1),) is a tuple of one batch.
+        return len(data) == 2
+    return isinstance(first, Tensor | np.ndarray | Mapping)
+
+
+class _Slices:
+    """Whole tensors cut into batches along their first dimension."""
+
+    def __init__(self, item: Any, batch_size: int) -> None:
+        self.batch = as_batch(item)
+        lengths = {len(t) if t.ndim else 0 for t in self.batch.tensors()}
+        if self.batch.targets is not None:
+            lengths.add(len(self.batch.targets) if self.batch.targets.ndim else 0)
+        if len(lengths) != 1:
+            raise DataError(
+                f"Inputs and labels have different lengths: {sorted(lengths)}.",
+                "Each observation needs its own input and label.",
+                "Pass tensors of equal first dimension, or an iterable of batches.",
+            )
+        self.length = lengths.pop()
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, self.length, self.batch_size):
+            cut = slice(start, min(start + self.batch_size, self.length))
+            args = tuple(_map(lambda t: t[cut], a) for a in self.batch.args)  # noqa: B023
+            kwargs = {k: _map(lambda t: t[cut], v) for k, v in self.batch.kwargs.items()}  # noqa: B023
+            inputs: Any = kwargs if kwargs else args
+            targets = self.batch.targets
+            yield (inputs,) if targets is None else (inputs, targets[cut])
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"A {type(value).__name__} stands where a tensor should.",
+            "Only numbers can be inputs or labels.",
+            "Convert it to a tensor before, for instance in the collate function.",
+        ) from error
+
+
+def _map_leaves(value: Any) -> Any:
+    """Turn arrays inside one model argument into tensors; leave other values as they are."""
+    return _map(_tensor, value)
+
+
+def _map(function: Any, value: Any) -> Any:
+    if isinstance(value, Tensor | np.ndarray):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {k: _map(function, v) for k, v in value.items()}
+    if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
+        return type(value)(_map(function, v) for v in value)
+    return value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for v in value.values():
+            yield from _tensors(v)
+    elif isinstance(value, tuple | list):
+        for v in value:
+            yield from _tensors(v)

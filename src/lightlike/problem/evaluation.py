@@ -1,0 +1,130 @@
+"""A model evaluated in float64 at a fixed point θ, without touching the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lightlike.errors import ModelError
+from lightlike.problem.data import Batch
+from lightlike.problem.likelihoods import Likelihood
+from lightlike.problem.parameters import Selection
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of one batch, flattened to observations, in float64.
+
+    Attributes:
+        h: (samples · positions, m), observation-major, part of the autograd graph.
+        samples: Items of the batch (first dimension of the model's output).
+        positions: Observations of each item (1, or tokens, pixels, ...).
+        observed: Mask (samples · positions,) of observations that count; None if all do.
+        targets: Flattened labels, or None.
+    """
+
+    h: Tensor
+    samples: int
+    positions: int
+    observed: Tensor | None
+    targets: Tensor | None
+
+    @property
+    def count(self) -> int:
+        """Number of observations that count."""
+        return len(self.h) if self.observed is None else int(self.observed.sum())
+
+
+class Evaluator:
+    """The model at a fixed point θ: parameters and buffers copied in float64 when it is made."""
+
+    def __init__(self, model: nn.Module, likelihood: Likelihood, selection: Selection) -> None:
+        self.model, self.likelihood, self.selection = model, likelihood, selection
+        with torch.inference_mode(False):
+            self.values = _snapshot(model)
+            for entry in selection.entries:
+                self.values[entry.name].requires_grad_(True)
+        self.device = self.values[selection.entries[0].name].device
+
+    @property
+    def leaves(self) -> dict[str, Tensor]:
+        """The float64 copies of the selected parameters, by canonical name."""
+        return {e.name: self.values[e.name] for e in self.selection.entries}
+
+    def raw(self, batch: Batch) -> Tensor:
+        """The model's output tensor in float64, with gradients to the selected parameters.
+
+        Raises:
+            ModelError: if the model fails, or returns anything but one finite tensor.
+        """
+        try:
+            result = functional_call(self.model, self.values, batch.args, batch.kwargs)
+        except Exception as error:
+            raise ModelError(
+                f"The model failed on a batch: {type(error).__name__}: {error}.",
+                "It is evaluated in float64, on its own device, in its present mode.",
+                "Check that it runs on this batch after model.double(); tensors that it keeps "
+                "outside parameters and buffers must be made in the dtype of its input.",
+            ) from error
+        return checked_output(result)
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """Evaluate a batch and flatten outputs and labels to observations."""
+        raw = self.raw(batch)
+        likelihood = self.likelihood
+        h = raw.unsqueeze(-1) if raw.ndim == 1 else raw.movedim(likelihood.output_dim, -1)
+        width = h.shape[-1]
+        likelihood.check_outputs(width)
+        targets, observed = batch.targets, None
+        if targets is not None:
+            targets = likelihood.arrange(targets, h.shape[:-1], width)
+            observed = likelihood.observed(targets)
+        positions = h.shape[1:-1].numel()
+        return Outputs(h.reshape(-1, width), h.shape[0], positions, observed, targets)
+
+
+def checked_output(result: Any) -> Tensor:
+    """The one finite floating-point tensor that a model returned, in float64."""
+    logits = getattr(result, "logits", None)
+    output = logits if isinstance(logits, Tensor) else result
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"The model returns a {type(output).__name__}, not a tensor.",
+            "It is not clear which part parametrises the output distribution.",
+            "Wrap the model in a module whose forward returns that one tensor (an object with "
+            "a `logits` tensor works as it is).",
+        )
+    if not output.is_floating_point() or output.ndim == 0 or output.numel() == 0:
+        raise ModelError(
+            f"The model returns a {output.dtype} tensor of shape {tuple(output.shape)}.",
+            "An output distribution needs real parameters for at least one observation.",
+            "Return a floating-point tensor whose first dimension is the batch.",
+        )
+    finite = torch.isfinite(output)
+    if not bool(finite.all()):
+        raise ModelError(
+            f"{int((~finite).sum())} of {output.numel()} model outputs are NaN or infinite.",
+            "The metric at this point is undefined.",
+            "Check inputs and weights; masked classes need a large negative logit, not −inf.",
+        )
+    return output.double()
+
+
+def checksum(outputs: Outputs) -> float:
+    """A number that changes when outputs or their order change."""
+    flat = outputs.h.detach().reshape(-1)
+    weights = torch.linspace(1.0, 2.0, flat.numel(), dtype=flat.dtype, device=flat.device)
+    return float(flat @ weights) + outputs.count
+
+
+def _snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers, floating-point ones in float64, gradients off."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {
+        name: value.detach().to(torch.float64 if value.is_floating_point() else value.dtype, copy=True)
+        for name, value in named
+    }

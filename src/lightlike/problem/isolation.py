@@ -1,0 +1,34 @@
+"""The user's things are sacred: run with gradients on and float64 as default, leave no trace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Enable gradients and make float64 the default; restore every random state and the default.
+
+    New tensors that a model makes while it runs (initial states, masks) are float64 like its
+    parameters. Python's, NumPy's and PyTorch's random states (CUDA's too, once in use) come back
+    as they were, also after an error.
+    """
+    dtype = torch.get_default_dtype()
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)

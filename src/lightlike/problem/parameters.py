@@ -1,0 +1,186 @@
+"""Which parameters are measured, each counted once, in which slice of the flat vector θ ∈ R^D."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from lightlike.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One selected parameter: its canonical name, other names it is tied to, shape and place."""
+
+    name: str
+    aliases: tuple[str, ...]
+    shape: torch.Size
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.shape.numel()
+
+    @property
+    def stop(self) -> int:
+        """End of its slice of θ."""
+        return self.start + self.size
+
+    @property
+    def layer(self) -> str:
+        """Name of the module that owns it; empty for a raw parameter of the model itself."""
+        return self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The selected parameters in the model's own order, and those left out."""
+
+    entries: tuple[Entry, ...]
+    excluded: tuple[str, ...]
+    excluded_size: int
+
+    @property
+    def size(self) -> int:
+        """D, the number of selected parameters."""
+        return self.entries[-1].stop
+
+    def layers(self) -> dict[str, list[Entry]]:
+        """Entries by the module that owns them, in order."""
+        grouped: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            grouped.setdefault(entry.layer, []).append(entry)
+        return grouped
+
+    def flatten(self, values: dict[str, Tensor]) -> Tensor:
+        """The flat vector (D,) of named tensors."""
+        return torch.cat([values[e.name].reshape(-1) for e in self.entries])
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Named views of a flat vector (D,)."""
+        return {e.name: vector[e.start : e.stop].view(e.shape) for e in self.entries}
+
+
+def select(model: nn.Module, parameters: str | Sequence[str] | None = None) -> Selection:
+    """Choose parameters: all that require grad, those a regular expression finds, or a list.
+
+    Tied parameters (one tensor under several names) are one entry under their first name. Frozen
+    parameters are never selected: they are listed in `excluded`, with trainable ones not chosen.
+
+    Raises:
+        ParameterError: if nothing is left, a name is unknown or frozen, the expression is invalid,
+            or two parameters share memory without being one tensor.
+    """
+    names: dict[int, list[str]] = {}
+    tensors: dict[int, nn.Parameter] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+        tensors[id(parameter)] = parameter
+    _check(names, tensors)
+    chosen = _chosen(names, tensors, parameters)
+    entries, excluded, excluded_size, start = [], [], 0, 0
+    for key, aliases in names.items():
+        if key not in chosen:
+            excluded.append(aliases[0])
+            excluded_size += tensors[key].numel()
+        elif tensors[key].numel():
+            entry = Entry(aliases[0], tuple(aliases[1:]), tensors[key].shape, start)
+            entries.append(entry)
+            start = entry.stop
+    if not entries:
+        raise ParameterError(
+            f"No trainable parameter is selected out of {len(names)} in the model.",
+            "With D = 0 there is no parameter space to measure.",
+            "Set requires_grad on some parameters, or widen the selection.",
+        )
+    return Selection(tuple(entries), tuple(excluded), excluded_size)
+
+
+def _chosen(
+    names: dict[int, list[str]],
+    tensors: dict[int, nn.Parameter],
+    parameters: str | Sequence[str] | None,
+) -> set[int]:
+    trainable = {key for key in names if tensors[key].requires_grad}
+    if parameters is None:
+        return trainable
+    if isinstance(parameters, str):
+        try:
+            pattern = re.compile(parameters)
+        except re.error as error:
+            raise ParameterError(
+                f"parameters={parameters!r} is not a valid regular expression ({error}).",
+                "No parameter can be matched against it.",
+                "Escape special characters, or pass a list of names.",
+            ) from error
+        found = {key for key, aliases in names.items() if any(map(pattern.search, aliases))}
+        if not found:
+            raise ParameterError(
+                f"No parameter name matches {parameters!r}.",
+                "Measuring nothing is not what was meant.",
+                f"The names are: {_listing([a[0] for a in names.values()])}.",
+            )
+        return found & trainable
+    by_name = {alias: key for key, aliases in names.items() for alias in aliases}
+    for name in parameters:
+        if name not in by_name:
+            close = difflib.get_close_matches(str(name), by_name, n=3) or list(by_name)
+            raise ParameterError(
+                f"The model has no parameter called {name!r}.",
+                "Leaving it out silently would measure another model.",
+                f"Did you mean one of: {_listing(close)}?",
+            )
+        if by_name[name] not in trainable:
+            raise ParameterError(
+                f"Parameter {name!r} is frozen (requires_grad is False).",
+                "Frozen parameters are constants of the model, not coordinates.",
+                "Call requires_grad_(True) on it first, or drop it from the list.",
+            )
+    return {by_name[name] for name in parameters}
+
+
+def _check(names: dict[int, list[str]], tensors: dict[int, nn.Parameter]) -> None:
+    places: dict[tuple[torch.device, int], str] = {}
+    for key, parameter in tensors.items():
+        name = names[key][0]
+        if isinstance(parameter, UninitializedParameter):
+            raise ParameterError(
+                f"Parameter {name!r} has no shape yet (lazy module).",
+                "D is not known before the first forward pass.",
+                "Run the model once on a batch before measuring it.",
+            )
+        if not parameter.requires_grad or not parameter.numel():
+            continue
+        if parameter.is_complex():
+            raise ParameterError(
+                f"Parameter {name!r} is complex.",
+                "The metric is defined on real coordinates.",
+                "Keep real and imaginary parts as two real parameters, or freeze it.",
+            )
+        if parameter.is_meta:
+            raise ParameterError(
+                f"Parameter {name!r} is on the meta device and has no values.",
+                "The metric is taken at the parameters' values.",
+                "Materialise the model and load its weights first.",
+            )
+        place = (parameter.device, parameter.data_ptr())
+        if place in places:
+            raise ParameterError(
+                f"Parameters {places[place]!r} and {name!r} share memory but are two tensors.",
+                "They would be counted as two sets of coordinates although a change of one "
+                "changes the other.",
+                "Tie them by assigning the same nn.Parameter to both names, or clone one.",
+            )
+        places[place] = name
+
+
+def _listing(items: Sequence[str], limit: int = 12) -> str:
+    shown = ", ".join(repr(i) for i in items[:limit])
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"

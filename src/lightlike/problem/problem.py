@@ -1,0 +1,120 @@
+"""A model, its data and an output distribution: the question that everything else answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightlike.errors import DeterminismError, ModelError
+from lightlike.problem.data import Batch, Stream, update_digest
+from lightlike.problem.evaluation import Evaluator, Outputs, checksum
+from lightlike.problem.isolation import isolated
+from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
+from lightlike.problem.parameters import Selection, select
+from lightlike.problem.survey import Survey, take_survey
+from lightlike.progress import Progress
+
+
+class Problem:
+    """A fixed point θ of a model, the data and the likelihood; never touches the model itself.
+
+    Parameters and buffers are copied in float64 when the problem is made: what is measured is the
+    model as it was then.
+
+    Args:
+        model: Any module that PyTorch can differentiate.
+        data: See `lightlike.problem.data`.
+        likelihood: A name or an object from `lightlike.likelihoods`.
+        parameters: None, a regular expression or a list of names.
+        progress: Where to report; silent by default.
+
+    Raises:
+        ModelError, ParameterError, ChoiceError, DataError: if the parts do not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        likelihood: str | Likelihood,
+        parameters: str | Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"The model is a {type(model).__name__}, not a torch.nn.Module.",
+                "Its parameters cannot be found.",
+                "Wrap the function in a module that registers its parameters.",
+            )
+        self.likelihood = resolve_likelihood(likelihood)
+        self.selection = select(model, parameters)
+        self.evaluator = Evaluator(model, self.likelihood, self.selection)
+        self.stream = Stream(data)
+        self.progress = progress or Progress.silent()
+
+    @property
+    def parameters(self) -> int:
+        """D, the number of selected parameters."""
+        return self.selection.size
+
+    @cached_property
+    def theta(self) -> Tensor:
+        """The flat vector θ of selected parameters, (D,), float64."""
+        return self.selection.flatten(self.evaluator.leaves).detach()
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """SHA-256 of the weights (all parameters and buffers) and of the data."""
+        digest = hashlib.sha256()
+        for name, value in self.evaluator.values.items():
+            digest.update(name.encode())
+            update_digest(digest, value)
+        with isolated():
+            return {"model": digest.hexdigest(), "data": self.stream.fingerprint()}
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches in order, on the model's device, floating-point inputs in float64."""
+        for batch in self.stream:
+            yield batch.to(self.evaluator.device)
+
+    def sweep(self, stage: str) -> Iterator[tuple[Batch, Outputs]]:
+        """Evaluate every batch, checking that outputs are those of the survey.
+
+        Raises:
+            DeterminismError: if the data or the model changed since.
+        """
+        survey = self.survey
+        index = -1
+        for index, batch in enumerate(
+            self.progress.track(self.batches(), stage, len(survey.samples))
+        ):
+            outputs = self.evaluator.outputs(batch)
+            if index >= len(survey.checksums) or not _same(
+                checksum(outputs), survey.checksums[index]
+            ):
+                raise _changed(index)
+            yield batch, outputs
+        if index + 1 != len(survey.checksums):
+            raise _changed(index + 1)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """One pass over data and model, after the determinism probe."""
+        with isolated():
+            return take_survey(self.evaluator, self.stream, self.progress)
+
+
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) <= 1e-6 * max(1.0, abs(a), abs(b))
+
+
+def _changed(index: int) -> DeterminismError:
+    return DeterminismError(
+        f"Batch {index} of the data, or the model's output on it, changed between passes.",
+        "The metric would mix different observations.",
+        "Turn off shuffling and random augmentation, and put the model in eval mode.",
+    )

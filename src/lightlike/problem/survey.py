@@ -1,0 +1,185 @@
+"""The first passes: is everything the same twice, and what is there to measure?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from lightlike.errors import DataError, DeterminismError, ModelError
+from lightlike.problem.data import Batch, Stream
+from lightlike.problem.evaluation import Evaluator, Outputs, checksum
+from lightlike.progress import Progress
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over the data finds.
+
+    Attributes:
+        observations: N.
+        rank: Rows of A an observation, rank Λ.
+        width: m, entries of one observation's output.
+        samples: Items of each batch.
+        counts: Observations that count in each batch.
+        positions: Observations of each item (largest over batches).
+        nll: −log p of each observation (N,), or None without labels.
+        label_entropy: Nats per observation, or None.
+        checksums: One number a batch, to recognise the same outputs in later passes.
+    """
+
+    observations: int
+    rank: int
+    width: int
+    samples: tuple[int, ...]
+    counts: tuple[int, ...]
+    positions: int
+    nll: Tensor | None
+    label_entropy: float | None
+    checksums: tuple[float, ...]
+
+    @property
+    def rows(self) -> int:
+        """K, the number of rows of A."""
+        return self.observations * self.rank
+
+
+def take_survey(evaluator: Evaluator, stream: Stream, progress: Progress) -> Survey:
+    """Probe for determinism, then count and check everything in one pass without gradients."""
+    check_modes(evaluator.model)
+    check_data(stream)
+    check_model(evaluator, next(iter(stream)).to(evaluator.device))
+    return count(evaluator, progress.track(stream, "Reading the data"))
+
+
+def check_modes(model: nn.Module) -> None:
+    """Raise a DeterminismError for active dropout or training-mode batch normalisation."""
+    for name, module in model.named_modules():
+        active = isinstance(module, _DropoutNd) and module.training and module.p > 0
+        if active or (isinstance(module, _BatchNorm) and module.training):
+            kind = type(module).__name__
+            raise DeterminismError(
+                f"{kind} {name or '(the model itself)'!r} is in training mode.",
+                "Dropout draws a new network and batch normalisation mixes observations at each "
+                "pass, so no single metric exists.",
+                "Call model.eval() first.",
+            )
+
+
+def check_data(stream: Stream) -> None:
+    """Raise a DeterminismError if two passes over the data differ.
+
+    Random states are not rewound between the passes, so a shuffling loader shows itself.
+    """
+    again = stream.fingerprint()
+    if stream.fingerprint() != again:
+        raise DeterminismError(
+            "Two passes over the data gave different batches.",
+            "Every number here is computed from several passes that must see the same "
+            "observations in the same order.",
+            "Use shuffle=False and no random augmentation.",
+        )
+
+
+def check_model(evaluator: Evaluator, batch: Batch) -> None:
+    """Raise an error if the model is random, or detached from the selected parameters."""
+    first, second = evaluator.raw(batch), evaluator.raw(batch)
+    scale = float(first.detach().abs().max())
+    difference = float((first - second).detach().abs().max())
+    if difference > 1e-9 * max(scale, 1e-300):
+        raise DeterminismError(
+            f"The model gave two different outputs for one batch (they differ by {difference:.2g}, "
+            f"largest output {scale:.2g}).",
+            "A random forward pass has no single metric.",
+            "Call model.eval(), and switch off functional dropout and noise.",
+        )
+    if not first.requires_grad:
+        raise ModelError(
+            "The model's output does not depend on any selected parameter.",
+            "Its gradient is cut by detach, no_grad or inference_mode, or the selected parameters "
+            "are not used.",
+            "Let gradients flow from the output, or select parameters that are used.",
+        )
+
+
+def count(evaluator: Evaluator, batches: Iterator[Batch]) -> Survey:
+    """Evaluate all batches once without gradients."""
+    samples: list[int] = []
+    counts: list[int] = []
+    checksums: list[float] = []
+    losses: list[Tensor] = []
+    labels: list[Tensor] = []
+    width = rank = positions = 0
+    unlabelled = False
+    for batch in batches:
+        with torch.no_grad():
+            outputs = evaluator.outputs(batch.to(evaluator.device))
+            width, rank = _agree(evaluator, outputs, width, rank)
+            loss = _losses(evaluator, outputs)
+        if loss is None or outputs.targets is None:
+            unlabelled = True
+        else:
+            losses.append(loss)
+            labels.append(outputs.targets)
+        samples.append(outputs.samples)
+        counts.append(outputs.count)
+        positions = max(positions, outputs.positions)
+        checksums.append(checksum(outputs))
+    if unlabelled and losses:
+        raise DataError(
+            "Some batches have labels and some have none.",
+            "The fit would be that of a part of the data only.",
+            "Give labels for all batches or for none.",
+        )
+    if not sum(counts):
+        raise DataError(
+            "No observation counts: every label is the ignored one.",
+            "With N = 0 there is nothing to measure.",
+            "Check ignore_index and the labels.",
+        )
+    entropy = evaluator.likelihood.label_entropy(torch.cat(labels)) if labels else None
+    nll = torch.cat(losses) if losses else None
+    return Survey(
+        sum(counts), rank, width, tuple(samples), tuple(counts), positions, nll, entropy,
+        tuple(checksums),
+    )  # fmt: skip
+
+
+def _agree(evaluator: Evaluator, outputs: Outputs, width: int, rank: int) -> tuple[int, int]:
+    """The number of outputs and of root columns, which must not change between batches."""
+    m = outputs.h.shape[-1]
+    if width and m != width:
+        raise ModelError(
+            f"The model gives {width} outputs for one batch and {m} for another.",
+            "All observations must come from one family of distributions.",
+            "Make the last dimension of the output the same for all batches.",
+        )
+    if not rank:
+        root = evaluator.likelihood.root(outputs.h[:1])
+        if root.ndim != 3 or root.shape[:2] != (1, m):
+            raise ModelError(
+                f"{type(evaluator.likelihood).__name__}.root gives shape {tuple(root.shape)} for "
+                f"one observation with {m} outputs.",
+                f"A root is (n, m, r): here (1, {m}, r).",
+                "Return one (m, r) factor for each observation.",
+            )
+        rank = root.shape[-1]
+    return m, rank
+
+
+def _losses(evaluator: Evaluator, outputs: Outputs) -> Tensor | None:
+    if outputs.targets is None:
+        return None
+    nll = evaluator.likelihood.nll(outputs.h, outputs.targets)
+    if nll.shape != outputs.h.shape[:1]:
+        raise ModelError(
+            f"{type(evaluator.likelihood).__name__}.nll gives shape {tuple(nll.shape)} for "
+            f"{len(outputs.h)} observations.",
+            "One number an observation is needed.",
+            "Sum over the entries of an observation, not over observations.",
+        )
+    return nll if outputs.observed is None else nll[outputs.observed]
