@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -132,7 +133,7 @@ class Categorical(Likelihood):
                 targets = targets.squeeze(-1)
             else:
                 raise shape_error(targets, tuple(positions), self.name)
-        if targets.is_floating_point():
+        if targets.is_floating_point() or targets.is_complex():
             finite_targets(targets)
             if not bool((targets == targets.round()).all()):
                 raise TargetError(
@@ -175,7 +176,7 @@ class Categorical(Likelihood):
         """−Σ f log f over the observed class frequencies f."""
         counts = torch.bincount(targets[targets != self.ignore_index]).double()
         f = counts[counts > 0] / counts.sum()
-        return float(-(f * f.log()).sum())
+        return float(torch.special.entr(f).sum())
 
     def describe(self) -> dict[str, object]:
         """Name and settings."""
@@ -200,7 +201,7 @@ class Elementwise(Likelihood):
             targets = targets.unsqueeze(-1)
         if tuple(targets.shape) != expected:
             raise shape_error(targets, expected, self.name)
-        return finite_targets(targets.reshape(-1, expected[-1]).double())
+        return finite_targets(targets.reshape(-1, expected[-1])).double()
 
 
 @dataclass(frozen=True)
@@ -215,11 +216,12 @@ class Gaussian(Elementwise):
     name: ClassVar[str] = "gaussian"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.variance) and self.variance > 0):
+        real = isinstance(self.variance, Real)
+        if not (real and math.isfinite(self.variance) and self.variance > 0):
             raise ChoiceError(
                 f"Gaussian(variance={self.variance!r}) has no density.",
                 "The noise variance divides every residual.",
-                "Give a finite variance above 0.",
+                "Give a finite number above 0.",
             )
 
     def nll(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -387,7 +389,13 @@ def shape_error(targets: Tensor, expected: tuple[object, ...], name: str) -> Tar
 
 
 def finite_targets(targets: Tensor) -> Tensor:
-    """The labels themselves, if they are all finite."""
+    """The labels themselves, if they are all real and finite."""
+    if targets.is_complex():
+        raise TargetError(
+            "The labels are complex numbers.",
+            "None of the likelihoods gives them a probability.",
+            "Pass real labels.",
+        )
     if not bool(torch.isfinite(targets).all()):
         raise TargetError(
             f"{int((~torch.isfinite(targets)).sum())} label entries are NaN or infinite.",

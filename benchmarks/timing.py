@@ -1,0 +1,114 @@
+"""Fair timing of several callables in one process, and the peak memory of one in a child."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to be timed.
+
+    Attributes:
+        name: A short name.
+        run: The work; its result is dropped.
+        rounds: Take part in at most this many rounds, and without a warm-up; None: in all of them.
+            For work so long that it is worth neither a warm-up nor many repeats.
+    """
+
+    name: str
+    run: Callable[[], object]
+    rounds: int | None = None
+
+
+def round_robin(
+    contenders: Sequence[Contender], repeats: int, report: Callable[[str], None]
+) -> dict[str, list[float]]:
+    """Seconds of every contender in every round.
+
+    Rounds are interleaved because a shared machine's speed drifts: a ratio within a round sees
+    the drift on both sides. Each round starts with another contender, so that none always runs on
+    the caches, or the heap, that the same other one has left.
+    """
+    for contender in contenders:
+        if contender.rounds is None:
+            report(f"warm-up: {contender.name}")
+            contender.run()
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for index in range(repeats):
+        first = index % len(contenders)
+        for contender in [*contenders[first:], *contenders[:first]]:
+            if contender.rounds is not None and index >= contender.rounds:
+                continue
+            report(f"round {index + 1} of {repeats}: {contender.name}")
+            gc.collect()
+            start = time.perf_counter()
+            result = contender.run()
+            seconds[contender.name].append(time.perf_counter() - start)
+            del result
+    return seconds
+
+
+def ratios(seconds: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """Seconds over the reference's, round by round, for the rounds that both took part in."""
+    return [a / b for a, b in zip(seconds, reference, strict=False)]
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def peak_memory(work: Callable[[bool], object]) -> int | None:
+    """Bytes of resident memory that `work(False)` takes at its peak, beyond what was there.
+
+    It runs in a fresh process, after `work(True)`, a small instance that loads the libraries
+    and starts the thread pools. The peak is the kernel's own high-water mark VmHWM, so that no
+    short-lived buffer escapes, as it would between two samples of a polling thread. It is not
+    getrusage's ru_maxrss: that one survives exec, and the child would start with its parent's.
+    None where there is no /proc.
+
+    Args:
+        work: A function at module level (it is pickled); it must return its result, so that the
+            result is alive at the end.
+    """
+    if not Path("/proc/self/status").exists():
+        return None
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_measure, args=(work, sender))
+    child.start()
+    sender.close()
+    try:
+        peak: int = receiver.recv()
+    finally:
+        child.join()
+    return peak
+
+
+def _measure(work: Callable[[bool], object], sender: Connection) -> None:
+    work(True)
+    gc.collect()
+    # Writing 5 lowers the high-water mark to the present size (Linux 4.0), so that importing the
+    # libraries does not hide a smaller peak that follows.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = psutil.Process().memory_info().rss
+    result = work(False)
+    sender.send(_high_water() - before)
+    del result
+
+
+def _high_water() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no VmHWM")

@@ -1,0 +1,113 @@
+"""A block of rows of A: a run of samples with equally many rows each, in factored form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightlike.metric.contractions import Dense, Factor
+from lightlike.metric.units import Unit
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of s samples, k each, laid out over (k, s) inside and sample by sample outside.
+
+    Attributes:
+        samples: s.
+        per_sample: k, rows of each sample before rows of ignored observations are dropped.
+        factors: The factor of each unit; a unit that the samples do not use is missing.
+        keep: Mask (s, k) of rows that count; None if all do.
+    """
+
+    samples: int
+    per_sample: int
+    factors: dict[Unit, Factor]
+    keep: Tensor | None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of A."""
+        return self.samples * self.per_sample if self.keep is None else int(self.keep.sum())
+
+    def narrow(self, start: int, length: int) -> Block:
+        """The block of some of the samples."""
+        factors = {unit: f.narrow(start, length) for unit, f in self.factors.items()}
+        keep = None if self.keep is None else self.keep[start : start + length]
+        return Block(length, self.per_sample, factors, keep)
+
+    def tiles(self, rows: int) -> list[Block]:
+        """The block cut into runs of samples with at most about `rows` rows each."""
+        step = max(1, rows // self.per_sample)
+        starts = range(0, self.samples, step)
+        return [self.narrow(s, min(step, self.samples - s)) for s in starts]
+
+    def outward(self, inner: Tensor) -> Tensor:
+        """Entries (k, s, c) in the order of A's rows: (rows, c)."""
+        flat = inner.transpose(0, 1).flatten(0, 1)
+        return flat if self.keep is None else flat[self.keep.reshape(-1)]
+
+    def inward(self, outer: Tensor) -> Tensor:
+        """Entries in the order of A's rows (rows, c), as (k, s, c); dropped rows are 0."""
+        if self.keep is not None:
+            full = outer.new_zeros(self.keep.numel(), outer.shape[-1])
+            full[self.keep.reshape(-1)] = outer
+            outer = full
+        return outer.view(self.samples, self.per_sample, -1).transpose(0, 1)
+
+    def write(self, tile: Tensor, other: Block, out: Tensor) -> None:
+        """Add a tile (k s, k' s') of inner products with another block to out, in A's order."""
+        inner = tile.view(self.per_sample, self.samples, other.per_sample, other.samples)
+        ordered = inner.permute(1, 0, 3, 2)
+        if self.keep is None and other.keep is None:
+            out.view_as(out).unflatten(0, ordered.shape[:2]).unflatten(2, ordered.shape[2:]).add_(
+                ordered
+            )
+            return
+        flat = ordered.flatten(0, 1).flatten(1, 2)
+        if self.keep is not None:
+            flat = flat[self.keep.reshape(-1)]
+        out += flat if other.keep is None else flat[:, other.keep.reshape(-1)]
+
+
+def merge(blocks: Sequence[Block], units: Sequence[Unit]) -> list[Block]:
+    """Join neighbouring blocks with equally many rows a sample: fewer, larger products."""
+    runs: list[list[Block]] = []
+    for block in blocks:
+        if runs and runs[-1][-1].per_sample == block.per_sample:
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+    return [_join(run, units) for run in runs]
+
+
+def _join(run: Sequence[Block], units: Sequence[Unit]) -> Block:
+    if len(run) == 1:
+        return run[0]
+    factors: dict[Unit, Factor] = {}
+    for unit in units:
+        parts = [block.factors.get(unit) for block in run]
+        present = [part for part in parts if part is not None]
+        if not present:
+            continue
+        if len(present) < len(parts) or len({type(part) for part in present}) > 1:
+            like = present[0].dense()
+            factors[unit] = Dense.join([
+                part or Dense(like.new_zeros(b.per_sample, b.samples, unit.width))
+                for part, b in zip(parts, run, strict=True)
+            ])
+        else:
+            factors[unit] = type(present[0]).join(present)
+    keep = None
+    if any(block.keep is not None for block in run):
+        device = next(block.keep.device for block in run if block.keep is not None)
+        keep = torch.cat([
+            block.keep
+            if block.keep is not None
+            else torch.ones(block.samples, block.per_sample, dtype=torch.bool, device=device)
+            for block in run
+        ])
+    return Block(sum(b.samples for b in run), run[0].per_sample, factors, keep)

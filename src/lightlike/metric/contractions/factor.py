@@ -1,0 +1,102 @@
+"""Rows of A restricted to some columns, kept in a form that is cheaper than the numbers themselves.
+
+A run of s samples with k rows each is laid out row-major over (k, s): entry (c, i) is row c of
+sample i. Every factor can be multiplied, transposed and written out; pairs of factors can be
+contracted to a tile of the Gram matrix.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+class Factor(ABC):
+    """Rows (k, s) × columns of one unit of parameters.
+
+    Attributes:
+        samples: s, number of samples.
+        per_sample: k, rows of each sample.
+        width: Number of columns.
+    """
+
+    samples: int
+    per_sample: int
+    width: int
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Memory held."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """All entries, (k, s, width)."""
+
+    @abstractmethod
+    def apply(self, v: Tensor) -> Tensor:
+        """Rows times v: (width, c) -> (k, s, c)."""
+
+    @abstractmethod
+    def pull(self, u: Tensor) -> Tensor:
+        """Rows transposed times u: (k, s, c) -> (width, c)."""
+
+    @abstractmethod
+    def narrow(self, start: int, length: int) -> Self:
+        """The factor of some of the samples."""
+
+    @classmethod
+    @abstractmethod
+    def join(cls, parts: Sequence[Factor]) -> Self:
+        """One factor for the samples of several with equal k."""
+
+    def scaled(self, weights: Tensor) -> Factor:
+        """The factor with its columns multiplied by weights (width,)."""
+        return Dense(self.dense() * weights)
+
+    @abstractmethod
+    def cross(self, other: Factor, out: Tensor) -> None:
+        """Add the inner products with another factor's rows to out, (k s, k' s')."""
+
+
+class Dense(Factor):
+    """The entries themselves: the form that any differentiable model allows."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.per_sample, self.samples, self.width = rows.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.rows.nbytes
+
+    def dense(self) -> Tensor:
+        """All entries, (k, s, width)."""
+        return self.rows
+
+    def apply(self, v: Tensor) -> Tensor:
+        """Rows times v: (width, c) -> (k, s, c)."""
+        return self.rows @ v
+
+    def pull(self, u: Tensor) -> Tensor:
+        """Rows transposed times u: (k, s, c) -> (width, c)."""
+        return self.rows.reshape(-1, self.width).T @ u.reshape(-1, u.shape[-1])
+
+    def narrow(self, start: int, length: int) -> Dense:
+        """The factor of some of the samples."""
+        return Dense(self.rows.narrow(1, start, length))
+
+    @classmethod
+    def join(cls, parts: Sequence[Factor]) -> Dense:
+        """One factor for the samples of several with equal k."""
+        return cls(torch.cat([part.dense() for part in parts], 1))
+
+    def cross(self, other: Factor, out: Tensor) -> None:
+        """Add the inner products with another factor's rows to out."""
+        mine, theirs = self.rows, other.dense()
+        out.addmm_(mine.reshape(-1, self.width), theirs.reshape(-1, self.width).T)

@@ -1,0 +1,206 @@
+"""Linear layers, with or without positions: the weight's gradient is an outer product.
+
+For y_p = W x_p + b at positions p, a row of A on (W, b) is Σ_p g_p [x_p; 1]ᵀ with g_p the row's
+gradient at y_p. Inner products of such rows never need the rows:
+
+- one position: (x·x' + 1)(g·g'), two small Gram matrices multiplied entry by entry;
+- several: Σ_pq (x_p·x'_q)(g_p·g'_q), either through the activation Gram matrix of the two samples,
+  or by writing out the weight gradients, whichever has fewer operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightlike.metric.contractions.factor import Dense, Factor
+
+# Entries of a temporary when weight gradients are written out.
+CHUNK = 1 << 22
+
+
+class Outer(Factor):
+    """Σ_p g_p x_pᵀ for activations x (s, P, in) and back-propagated rows g (k, s, P, out).
+
+    With `bias` a column of ones is part of x; the columns are then all of W, then b.
+    """
+
+    def __init__(self, x: Tensor, g: Tensor, *, bias: bool) -> None:
+        self.x, self.g, self.bias = x, g, bias
+        self.per_sample, self.samples, self.positions, self.outs = g.shape
+        self.ins = x.shape[-1]
+        self.width = self.ins * self.outs
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.x.nbytes + self.g.nbytes
+
+    def dense(self) -> Tensor:
+        """All entries, (k, s, width): W by rows, then b."""
+        if self.positions == 1:
+            full = self.g[:, :, 0, :, None] * self.x[:, 0, None, :]
+        else:
+            full = torch.einsum("kspo,spi->ksoi", self.g, self.x)
+        if not self.bias:
+            return full.flatten(2)
+        return torch.cat([full[..., :-1].flatten(2), full[..., -1]], -1)
+
+    def apply(self, v: Tensor) -> Tensor:
+        """Rows times v: (width, c) -> (k, s, c)."""
+        w = self._matrix(v)
+        y = torch.einsum("spi,oic->spoc", self.x, w)
+        return torch.einsum("kspo,spoc->ksc", self.g, y)
+
+    def pull(self, u: Tensor) -> Tensor:
+        """Rows transposed times u: (k, s, c) -> (width, c)."""
+        g = torch.einsum("kspo,ksc->spoc", self.g, u)
+        w = torch.einsum("spoc,spi->oic", g, self.x)
+        if not self.bias:
+            return w.flatten(0, 1)
+        return torch.cat([w[:, :-1].flatten(0, 1), w[:, -1]])
+
+    def scaled(self, weights: Tensor) -> Factor:
+        """Columns multiplied by weights; the outer product survives if W and b have one each."""
+        w = weights[: -self.outs] if self.bias else weights
+        if bool((w != w[0]).any()) or bool((weights[w.numel() :] != weights[-1]).any()):
+            return Dense(self.dense() * weights)
+        x = self.x * w[0]
+        if self.bias:
+            x[..., -1] = self.x[..., -1] * weights[-1]
+        return Outer(x, self.g, bias=self.bias)
+
+    def narrow(self, start: int, length: int) -> Outer:
+        """The factor of some of the samples."""
+        g, x = self.g.narrow(1, start, length), self.x.narrow(0, start, length)
+        return Outer(x, g, bias=self.bias)
+
+    @classmethod
+    def join(cls, parts: Sequence[Factor]) -> Outer:
+        """One factor for the samples of several; short samples are padded with zero positions."""
+        outers = [part for part in parts if isinstance(part, Outer)]
+        longest = max(part.positions for part in outers)
+        pad = torch.nn.functional.pad
+        x = torch.cat([pad(o.x, (0, 0, 0, longest - o.positions)) for o in outers])
+        g = torch.cat([pad(o.g, (0, 0, 0, longest - o.positions)) for o in outers], 1)
+        return cls(x, g, bias=outers[0].bias)
+
+    def cross(self, other: Factor, out: Tensor) -> None:
+        """Add the inner products with another factor's rows to out, (k s, k' s')."""
+        if not isinstance(other, Outer):
+            Dense(self.dense()).cross(other, out)
+        elif self.positions == other.positions == 1:
+            self._cross_single(other, out)
+        elif self._weight_order_is_cheaper(other):
+            self._cross_weights(other, out)
+        else:
+            self._cross_positions(other, out)
+
+    def _matrix(self, v: Tensor) -> Tensor:
+        """Columns (width, c) as matrices (out, in, c)."""
+        if not self.bias:
+            return v.view(self.outs, self.ins, -1)
+        w = v[: -self.outs].view(self.outs, self.ins - 1, -1)
+        return torch.cat([w, v[-self.outs :, None]], 1)
+
+    def _cross_single(self, other: Outer, out: Tensor) -> None:
+        """(x·x')(g·g') for one position."""
+        xx = self.x[:, 0] @ other.x[:, 0].T
+        gg = self.g.reshape(-1, self.outs) @ other.g.reshape(-1, self.outs).T
+        shape = self.per_sample, self.samples, other.per_sample, other.samples
+        out.view(shape).addcmul_(gg.view(shape), xx[None, :, None, :])
+
+    def _weight_order_is_cheaper(self, other: Outer) -> bool:
+        """Multiplications through weight gradients against those through position pairs."""
+        rows, columns = self.per_sample * self.samples, other.per_sample * other.samples
+        written = (rows * self.positions + columns * other.positions) * self.width
+        weights = written + rows * columns * self.width
+        pairs = self.positions * other.positions * other.samples
+        gram = pairs * self.samples * self.ins
+        paired = gram + rows * pairs * self.outs + rows * columns * other.positions * self.outs
+        return weights <= paired
+
+    def _cross_weights(self, other: Outer, out: Tensor) -> None:
+        """Write out weight gradients, some output units at a time, and multiply."""
+        rows = max(self.per_sample * self.samples, other.per_sample * other.samples)
+        step = max(1, CHUNK // (rows * self.ins))
+        for start in range(0, self.outs, step):
+            cut = slice(start, start + step)
+            mine = torch.einsum("kspo,spi->ksoi", self.g[..., cut], self.x)
+            theirs = torch.einsum("kspo,spi->ksoi", other.g[..., cut], other.x)
+            width = mine.shape[-2] * mine.shape[-1]
+            out.addmm_(mine.reshape(-1, width), theirs.reshape(-1, width).T)
+
+    def _cross_positions(self, other: Outer, out: Tensor) -> None:
+        """Through the activation Gram matrix of two samples, one of my samples at a time."""
+        tile = out.view(self.per_sample, self.samples, other.per_sample, other.samples)
+        theirs = other.g.permute(1, 2, 3, 0).flatten(1, 2)  # (s', Q·out, k')
+        for i in range(self.samples):
+            xx = torch.einsum("pi,sqi->sqp", self.x[i], other.x)
+            mixed = torch.einsum("sqp,kpo->skqo", xx, self.g[:, i]).flatten(2)
+            tile[:, i] += torch.bmm(mixed, theirs).permute(1, 2, 0)
+
+
+class LinearCall:
+    """One call of `torch.nn.functional.linear` with measured parameters.
+
+    Its output was computed with those parameters detached, so that this record holds all that
+    the call contributes to their Jacobian, and the autograd graph all that other uses do.
+    """
+
+    def __init__(self, x: Tensor, weight: str | None, bias: str | None) -> None:
+        self.x, self.weight, self.bias = x, weight, bias
+
+    @staticmethod
+    def run(names: Any, args: Any, kwargs: Any) -> tuple[Tensor, LinearCall] | None:
+        """Make the call if one of its parameters is measured; `names` finds a tensor's name."""
+        x, weight, bias = _arguments(*args, **kwargs)
+        weight_name, bias_name = names(weight), names(bias)
+        if weight_name is None and bias_name is None:
+            return None
+        fixed_weight = weight if weight_name is None else weight.detach()
+        fixed_bias = bias if bias is None or bias_name is None else bias.detach()
+        y = torch.nn.functional.linear(x, fixed_weight, fixed_bias)
+        return y, LinearCall(x.detach(), weight_name, bias_name)
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Measured parameters of the call."""
+        return tuple(name for name in (self.weight, self.bias) if name is not None)
+
+    def saved(self) -> Tensor:
+        """The tensor whose values must not change before `factors`."""
+        return self.x
+
+    def factor(self, unit: tuple[str, ...], g: Tensor) -> Factor:
+        """The factor on a unit (W,), (b,) or (W, b) from gradients g (k, s, P, out)."""
+        samples, positions = g.shape[1:3]
+        if unit == (self.bias,):
+            return Dense(g.sum(2))
+        x = self.x.reshape(samples, positions, -1)
+        joint = len(unit) == 2
+        if joint:
+            x = torch.nn.functional.pad(x, (0, 1), value=1.0)
+        return Outer(x, g, bias=joint)
+
+
+def combine(factors: Sequence[Factor]) -> Factor:
+    """The sum of several calls' factors on one unit: positions side by side, else entries added."""
+    if len(factors) == 1:
+        return factors[0]
+    outers = [f for f in factors if isinstance(f, Outer)]
+    if len(outers) == len(factors) and len({f.bias for f in outers}) == 1:
+        x = torch.cat([f.x for f in outers], 1)
+        return Outer(x, torch.cat([f.g for f in outers], 2), bias=outers[0].bias)
+    return Dense(torch.stack([f.dense() for f in factors]).sum(0))
+
+
+def _arguments(
+    input: Tensor,  # noqa: A002 — PyTorch's own name
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    return input, weight, bias

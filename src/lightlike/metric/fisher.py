@@ -1,0 +1,82 @@
+"""The Fisher information matrix Î(θ) = Aᵀ A on the sample, as an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightlike.metric.root import Root
+from lightlike.problem.likelihoods import Likelihood
+from lightlike.problem.problem import Problem
+
+
+class Fisher:
+    """Î(θ) = (1/N) Σ_i J_iᵀ Λ_i J_i = Aᵀ A, D × D, symmetric and positive semi-definite.
+
+    Attributes:
+        root: A, the K × D root.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+
+    @property
+    def problem(self) -> Problem:
+        """The model, data and likelihood it is taken at."""
+        return self.root.problem
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(D, D)."""
+        return self.root.shape[1], self.root.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Always float64."""
+        return self.root.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.root.device
+
+    def __matmul__(self, v: Tensor) -> Tensor:
+        """Î v for one vector (D,) or a block (D, c)."""
+        return self.root.rmv(self.root.mv(v))
+
+    def dense(self) -> Tensor:
+        """All of Î, (D, D)."""
+        return self.root.metric()
+
+    def trace(self) -> float:
+        """tr Î = ‖A‖²_F = (1/N) Σ_i tr(J_iᵀ Λ_i J_i)."""
+        return sum(float(slab.square().sum()) for slab in self.root.slabs("Trace"))
+
+
+def fisher(
+    model: nn.Module,
+    data: Any,
+    likelihood: str | Likelihood,
+    parameters: str | Sequence[str] | None = None,
+) -> Fisher:
+    """The Fisher information matrix of a model on data, as an operator.
+
+    Args:
+        model: Any module that PyTorch can differentiate; it is not changed, and later changes of
+            it do not show.
+        data: `(x, y)`, `(x,)`, a Dataset, a DataLoader or any re-iterable of batches.
+        likelihood: "categorical", "gaussian", "bernoulli", "poisson" or an object from
+            `lightlike.likelihoods`.
+        parameters: None (all that require grad), a regular expression on names, or a list.
+
+    Returns:
+        Î(θ) = (1/N) Σ_i J_iᵀ Λ_i J_i (arXiv 1905.11027), N counting observations.
+
+    Raises:
+        ModelError, DataError, ParameterError, DeterminismError: if the parts do not fit; each
+            message says what to do.
+    """
+    return Fisher(Root(Problem(model, data, likelihood, parameters)))

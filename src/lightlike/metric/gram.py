@@ -1,0 +1,72 @@
+"""The Gram matrix A Aᵀ (K × K), layer by layer, without A.
+
+Rows are taken in tiles. For each pair of tiles the layers' inner products are summed in one
+tile-sized buffer and written once; only pairs on or below the diagonal are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lightlike.metric.blocks import Block
+from lightlike.metric.units import Unit
+
+# Rows of a tile: large enough for matrix products to run at full speed, small enough to leave
+# little of the diagonal tiles' upper halves computed in vain, and to stay in the caches.
+TILE_ROWS = 512
+
+
+def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor) -> None:
+    """Add the units' inner products between all rows to the lower triangle of out (K, K)."""
+    tiles: list[tuple[int, Block]] = []
+    start = 0
+    for block in blocks:
+        for tile in block.tiles(TILE_ROWS):
+            tiles.append((start, tile))
+            start += tile.rows
+    largest = max((t.samples * t.per_sample for _, t in tiles), default=0)
+    buffer = out.new_empty(largest * largest)
+    for index, (row, mine) in enumerate(tiles):
+        for column, theirs in tiles[: index + 1]:
+            height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
+            tile = buffer[: height * width].view(height, width).zero_()
+            for unit in units:
+                left, right = mine.factors.get(unit), theirs.factors.get(unit)
+                if left is not None and right is not None:
+                    left.cross(right, tile)
+            target = out[row : row + mine.rows, column : column + theirs.rows]
+            mine.write(tile, theirs, target)
+
+
+def mirror(matrix: Tensor, step: int = 1024) -> Tensor:
+    """Copy the lower triangle of a square matrix to the upper one, in place."""
+    n = len(matrix)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        corner = matrix[start:stop, start:stop]
+        corner.copy_(corner.tril() + corner.tril(-1).T)
+        matrix[start:stop, stop:] = matrix[stop:, start:stop].T
+    return matrix
+
+
+def passes(units: Sequence[Unit], rows: int, budget: int) -> list[list[Unit]]:
+    """Split units into passes over the data whose factors for all rows fit in a budget of bytes.
+
+    Units with a contraction come first, apart from the others, so that the quick way of
+    back-propagating them is not held up by those without.
+    """
+    groups: list[list[Unit]] = []
+    for contracted in (True, False):
+        used = budget + 1
+        for unit in units:
+            if unit.contracted != contracted:
+                continue
+            size = 8 * rows * unit.held
+            if used + size > budget:
+                groups.append([])
+                used = 0
+            groups[-1].append(unit)
+            used += size
+    return groups

@@ -1,0 +1,257 @@
+"""The root A(θ) of the metric, K × D: the one object that everything else is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from lightlike.errors import CapacityError
+from lightlike.metric.blocks import Block, merge
+from lightlike.metric.gram import add_gram, mirror, passes
+from lightlike.metric.jacobian import vjp
+from lightlike.metric.sweep import Sweep
+from lightlike.metric.units import Unit
+from lightlike.problem.isolation import isolated
+from lightlike.problem.problem import Problem
+from lightlike.spectrum.memory import available_memory
+
+# Bytes of a slab of explicitly written rows.
+SLAB = 128 << 20
+
+
+class Root:
+    """A = N^{-1/2} [L_iᵀ J_i]_{i=1..N}, of which nobody ever needs all entries at once.
+
+    J_i = ∂h_θ(x_i)/∂θ (m × D) is the Jacobian of the model's output at one observation and
+    L_i L_iᵀ = Λ_i the covariance of its score, so that Aᵀ A is the Fisher information matrix on the
+    sample (Sun & Nielsen, arXiv 1905.11027). Rows are ordered by observation, rank Λ each;
+    columns as the parameters in `problem.selection`. Everything is float64 and reverse mode.
+
+    Attributes:
+        shape: (K, D).
+        weights: None, or w (D,) if this is A diag(w), as for a prior with variances w².
+    """
+
+    def __init__(self, problem: Problem, weights: Tensor | None = None) -> None:
+        self.problem, self.weights = problem, weights
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D)."""
+        return self.problem.survey.rows, self.problem.parameters
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Always float64."""
+        return torch.float64
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.problem.evaluator.device
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """The back-propagation of rows; made on first use."""
+        with isolated():
+            return Sweep(self.problem)
+
+    def scaled(self, weights: Tensor) -> Root:
+        """A diag(w) for w (D,): the root of diag(w) Aᵀ A diag(w)."""
+        other = Root(self.problem, weights if self.weights is None else self.weights * weights)
+        other.__dict__["sweep"] = self.sweep
+        return other
+
+    def mv(self, v: Tensor) -> Tensor:
+        """A v for one vector (D,) or a block (D, c): (K,) or (K, c)."""
+        columns = self._columns(v, self.shape[1])
+        if self.weights is not None:
+            columns = columns * self.weights[:, None]
+        parts = [
+            block.outward(
+                sum(
+                    (f.apply(unit.gather(columns)) for unit, f in block.factors.items()),
+                    start=columns.new_zeros(block.per_sample, block.samples, columns.shape[1]),
+                )
+            )
+            for block in self._blocks("A v")
+        ]
+        result = torch.cat(parts)
+        return result[:, 0] if v.ndim == 1 else result
+
+    def rmv(self, u: Tensor) -> Tensor:
+        """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
+        columns = self._columns(u, self.shape[0])
+        result = self._pull_one(columns) if columns.shape[1] == 1 else self._pull_many(columns)
+        if self.weights is not None:
+            result *= self.weights[:, None]
+        return result[:, 0] if u.ndim == 1 else result
+
+    def gram(self) -> Tensor:
+        """A Aᵀ, (K, K) float64, symmetric to the bit.
+
+        Raises:
+            ConsistencyError: if the rows disagree with plain differentiation.
+        """
+        rows = self.shape[0]
+        out = torch.zeros(rows, rows, dtype=torch.float64, device=self.device)
+        with isolated():
+            for units in self._passes(rows):
+                found = [
+                    self._weighted(block)
+                    for blocks in self.sweep.blocks(units, "Gram matrix")
+                    for block in blocks
+                ]
+                add_gram(merge(found, units), units, out)
+        return mirror(out)
+
+    def metric(self) -> Tensor:
+        """Aᵀ A, (D, D) float64: the Fisher information matrix."""
+        size = self.shape[1]
+        out = torch.zeros(size, size, dtype=torch.float64, device=self.device)
+        for slab in self.slabs("Fisher matrix"):
+            out.addmm_(slab.T, slab)
+        return mirror(out)
+
+    def dense(self) -> Tensor:
+        """All of A, (K, D)."""
+        return torch.cat(list(self.slabs("Rows of A")))
+
+    def slabs(self, stage: str) -> Iterator[Tensor]:
+        """All rows of A in order, some at a time: (≤ some, D)."""
+        size = self.shape[1]
+        for block in self._blocks(stage):
+            for tile in block.tiles(max(1, SLAB // (8 * size))):
+                slab = tile_rows(tile, size)
+                yield slab if self.weights is None else slab * self.weights
+
+    def rows(self, index: int) -> Tensor:
+        """The rank Λ rows of observation `index`: (rank Λ, D)."""
+        rank = self.problem.survey.rank
+        unit = torch.zeros(self.shape[0], rank, dtype=torch.float64, device=self.device)
+        start = range(self.problem.survey.observations)[index] * rank
+        unit[start : start + rank] = torch.eye(rank, dtype=torch.float64, device=self.device)
+        return self.rmv(unit).T
+
+    def __matmul__(self, v: Tensor) -> Tensor:
+        return self.mv(v)
+
+    @property
+    def T(self) -> TransposedRoot:  # noqa: N802 — as a matrix has it
+        """Aᵀ as an operator."""
+        return TransposedRoot(self)
+
+    def to_scipy(self) -> LinearOperator:
+        """A as a SciPy linear operator on float64 NumPy vectors."""
+        product, transposed = _numpy(self.mv, self.device), _numpy(self.rmv, self.device)
+        return LinearOperator(
+            self.shape, matvec=product, rmatvec=transposed, matmat=product, rmatmat=transposed,
+            dtype="float64",
+        )  # fmt: skip
+
+    def _blocks(self, stage: str) -> Iterator[Block]:
+        """Blocks with all units' factors, unweighted."""
+        with isolated():
+            for blocks in self.sweep.blocks(self.sweep.units, stage):
+                yield from merge(blocks, self.sweep.units)
+
+    def _passes(self, rows: int) -> list[list[Unit]]:
+        budget = available_memory() // 2
+        groups = passes(self.sweep.units, rows, budget)
+        for units in groups:
+            size = 8 * rows * sum(unit.held for unit in units)
+            if size > budget:
+                raise CapacityError(
+                    f"The rows of {units[0].names[0]!r} alone take {size / 2**30:.1f} GiB for "
+                    f"{rows} rows; {budget / 2**30:.1f} GiB may be used.",
+                    "Its inner products between all rows need them together.",
+                    "Use fewer observations, exclude that parameter, or method='metric'.",
+                )
+        return groups
+
+    def _weighted(self, block: Block) -> Block:
+        if self.weights is None:
+            return block
+        column = self.weights[:, None]
+        factors = {
+            unit: factor.scaled(unit.gather(column)[:, 0])
+            for unit, factor in block.factors.items()
+        }
+        return Block(block.samples, block.per_sample, factors, block.keep)
+
+    def _columns(self, v: Tensor, length: int) -> Tensor:
+        if v.ndim not in (1, 2) or v.shape[0] != length:
+            raise ValueError(f"expected ({length},) or ({length}, c), got {tuple(v.shape)}")
+        return v.detach().to(self.device, torch.float64).reshape(length, -1)
+
+    def _pull_many(self, columns: Tensor) -> Tensor:
+        out = columns.new_zeros(columns.shape[1], self.shape[1])
+        start = 0
+        for block in self._blocks("Aᵀ u"):
+            inner = block.inward(columns[start : start + block.rows])
+            start += block.rows
+            for unit, factor in block.factors.items():
+                unit.scatter(factor.pull(inner).T, out)
+        return out.T
+
+    def _pull_one(self, columns: Tensor) -> Tensor:
+        problem = self.problem
+        out = columns.new_zeros(self.shape[1])
+        start = 0
+        with isolated():
+            for _, outputs in problem.sweep("Aᵀ u"):
+                root = problem.likelihood.root(outputs.h.detach())
+                root = root / problem.survey.observations**0.5
+                mask = outputs.observed
+                counted = root if mask is None else root[mask]
+                stop = start + len(counted) * root.shape[-1]
+                mixed = (counted @ columns[start:stop].view(len(counted), -1, 1)).squeeze(-1)
+                start = stop
+                cotangent = torch.zeros_like(outputs.h) if mask is not None else mixed
+                if mask is not None:
+                    cotangent[mask] = mixed
+                out += vjp(problem.evaluator, outputs, cotangent)
+        return out[:, None]
+
+
+class TransposedRoot:
+    """Aᵀ, D × K."""
+
+    def __init__(self, root: Root) -> None:
+        self.T = root
+        self.shape = root.shape[::-1]
+
+    def __matmul__(self, u: Tensor) -> Tensor:
+        return self.T.rmv(u)
+
+    def mv(self, u: Tensor) -> Tensor:
+        """Aᵀ u."""
+        return self.T.rmv(u)
+
+    def rmv(self, v: Tensor) -> Tensor:
+        """A v."""
+        return self.T.mv(v)
+
+
+def tile_rows(block: Block, size: int) -> Tensor:
+    """The rows of a block written out, (rows, D)."""
+    like = next(iter(block.factors.values()), None)
+    first = None if like is None else like.dense()
+    out = torch.zeros(
+        block.per_sample, block.samples, size, dtype=torch.float64,
+        device=None if first is None else first.device,
+    )  # fmt: skip
+    for unit, factor in block.factors.items():
+        unit.scatter(factor.dense(), out)
+    return block.outward(out)
+
+
+def _numpy(function, device):  # type: ignore[no-untyped-def]
+    def call(x):  # type: ignore[no-untyped-def]
+        return function(torch.as_tensor(x, dtype=torch.float64, device=device)).cpu().numpy()
+
+    return call

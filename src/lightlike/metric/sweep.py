@@ -1,0 +1,216 @@
+"""Back-propagate the whitened rows of A batch by batch, each batch checked against plain autograd.
+
+Three ways, each exact where it applies, tried in this order:
+
+- *aligned*: one backward pass carries the same row of every sample of the batch, because samples
+  do not touch one another and every captured layer has the batch as its first dimension;
+- *single*: one sample at a time, which also serves parameters without a contraction;
+- *whole*: every row of the batch on its own, for models whose outputs share a batch.
+
+Whatever was done, the rows' product with a random vector must equal plain reverse-mode
+differentiation of the untouched model; if not, the next way is taken, and after the last one an
+error is raised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from lightlike.errors import ConsistencyError, LightlikeError
+from lightlike.metric.blocks import Block
+from lightlike.metric.capture import Capture, reached
+from lightlike.metric.jacobian import Backward, vjp
+from lightlike.metric.units import Unit, find_units, unit_factor
+from lightlike.problem.data import Batch
+from lightlike.problem.evaluation import Evaluator, Outputs
+from lightlike.problem.problem import Problem
+
+# Bytes of gradients in flight in one batched backward pass.
+IN_FLIGHT = 64 << 20
+
+
+class Sweep:
+    """Rows of A = N^{-1/2} [L_iᵀ J_i] in blocks, for some or all units of parameters.
+
+    Attributes:
+        units: The units of the selected parameters.
+        precision: Largest rounding unit seen in the forward pass.
+        ways: How the batches of the last pass were back-propagated.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.evaluator: Evaluator = problem.evaluator
+        self.ways: list[str] = []
+        self._backward = Backward()
+        first = next(problem.batches())
+        outputs, capture, leftover = self._forward(first)
+        self.units = find_units(problem.selection.entries, capture.calls, leftover)
+        self.precision = capture.precision
+        self._device = outputs.h.device
+
+    def blocks(self, units: Sequence[Unit], stage: str) -> Iterator[list[Block]]:
+        """The blocks of each batch, factors for the given units only."""
+        self.ways = []
+        for batch, outputs in self.problem.sweep(stage):
+            yield self._blocks(batch, outputs, units)
+
+    def _blocks(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block]:
+        for way in (self._aligned, self._single, self._whole):
+            blocks = way(batch, plain, units)
+            if blocks is not None and self._confirmed(blocks, plain, units):
+                self.ways.append(way.__name__.strip("_"))
+                return blocks
+        raise ConsistencyError(
+            "The rows of A disagree with plain differentiation of the model on one batch.",
+            "Some operation's backward pass depends on how it is called, so no number from it "
+            "can be trusted.",
+            "Look for custom autograd functions, in-place changes or hooks with state.",
+        )
+
+    def _aligned(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block] | None:
+        if not all(unit.contracted for unit in units):
+            return None
+        outputs, capture, leftover = self._forward(batch)
+        wanted = {name for unit in units for name in unit.names}
+        if leftover & wanted:
+            return None
+        mine = [c for c in capture.calls if wanted & set(c.call.uses)]
+        if any(not c.shape or c.shape[0] != outputs.samples for c in mine):
+            return None
+        return [self._rows(outputs, capture, units, outputs.samples, outputs.positions)]
+
+    def _single(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block] | None:
+        blocks = []
+        for i in range(plain.samples):
+            one = batch.sample(i, plain.samples)
+            try:
+                outputs, capture, _ = self._forward(one)
+            except LightlikeError:  # a model may well refuse a batch of one
+                return None
+            rows = slice(i * plain.positions, (i + 1) * plain.positions)
+            if outputs.samples != 1 or not _close(outputs.h, plain.h[rows], self.precision):
+                return None
+            blocks.append(self._rows(outputs, capture, units, 1, outputs.positions))
+        return blocks
+
+    def _whole(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block]:
+        outputs, capture, _ = self._forward(batch)
+        return [self._rows(outputs, capture, units, 1, plain.samples * plain.positions)]
+
+    def _forward(self, batch: Batch) -> tuple[Outputs, Capture, set[str]]:
+        """Outputs with calls captured, and the parameters that are also used otherwise."""
+        with Capture(self.evaluator.leaves) as capture:
+            outputs = self.evaluator.outputs(batch)
+        return outputs, capture, reached(outputs.h, self.evaluator.leaves)
+
+    def _rows(
+        self,
+        outputs: Outputs,
+        capture: Capture,
+        units: Sequence[Unit],
+        samples: int,
+        positions: int,
+    ) -> Block:
+        """Back-propagate rank Λ columns of L_i / √N for each position of each sample."""
+        wanted = {name for unit in units for name in unit.names}
+        calls = [c for c in capture.calls if wanted & set(c.call.uses)]
+        leaves = {n: t for n, t in self.evaluator.leaves.items() if n in wanted}
+        if samples > 1:
+            leaves = {}
+        targets = [*(c.edge for c in calls), *leaves.values()]
+        root = self._root(outputs)
+        keep = None
+        if outputs.observed is not None:
+            keep = outputs.observed.view(samples, positions)
+        chosen = range(positions)
+        if keep is not None and samples == 1:
+            chosen, keep = [p for p in chosen if keep[0, p]], None
+        size = 8 * sum(c.shape.numel() for c in calls) + 8 * sum(t.numel() for t in leaves.values())
+        step = max(1, IN_FLIGHT // max(1, size))
+        parts: list[list[Tensor | None]] = [[] for _ in targets]
+        for cotangents in _cotangents(root.view(samples, positions, *root.shape[1:]), chosen, step):
+            flat = cotangents.flatten(1, 2)
+            found = self._backward(outputs.h, targets, flat) if targets else []
+            for part, gradient in zip(parts, found, strict=True):
+                part.append(gradient)
+        gradients = [None if not p or p[0] is None else torch.cat(p) for p in parts]  # type: ignore[arg-type]
+        seen = []
+        for c, g in zip(calls, gradients, strict=False):
+            if g is not None:
+                c.check()
+                seen.append((c, g.reshape(len(g), samples, -1, c.shape[-1])))
+        rows = {
+            name: g.reshape(len(g), 1, -1)
+            for name, g in zip(leaves, gradients[len(calls) :], strict=True)
+            if g is not None
+        }
+        factors = {unit: unit_factor(unit, seen, rows) for unit in units}
+        rank = root.shape[-1]
+        kept = None if keep is None else keep.repeat_interleave(rank, 1)
+        present = {unit: factor for unit, factor in factors.items() if factor is not None}
+        return Block(samples, len(chosen) * rank, present, kept)
+
+    def _root(self, outputs: Outputs) -> Tensor:
+        """L_i / √N of every observation, zero for those that do not count."""
+        root = self.problem.likelihood.root(outputs.h.detach())
+        root = root / math.sqrt(self.problem.survey.observations)
+        return root if outputs.observed is None else root * outputs.observed[:, None, None]
+
+    def _confirmed(self, blocks: Sequence[Block], plain: Outputs, units: Sequence[Unit]) -> bool:
+        """Whether the rows agree with one ordinary vector-Jacobian product."""
+        generator = torch.Generator().manual_seed(len(self.ways))
+        rows = sum(block.rows for block in blocks)
+        u = torch.randn(rows, generator=generator, dtype=torch.float64).to(self._device)
+        root = self._root(plain)
+        counted = root if plain.observed is None else root[plain.observed]
+        cotangent = torch.zeros_like(plain.h)
+        mixed = (counted @ u.view(len(counted), -1, 1)).squeeze(-1)
+        if plain.observed is None:
+            cotangent = mixed
+        else:
+            cotangent[plain.observed] = mixed
+        expected = vjp(self.evaluator, plain, cotangent)
+        found = torch.zeros_like(expected)
+        start = 0
+        for block in blocks:
+            inner = block.inward(u[start : start + block.rows, None])
+            start += block.rows
+            for unit, factor in block.factors.items():
+                unit.scatter(factor.pull(inner).squeeze(-1), found)
+        # Rounding is relative to the largest entries that met in the sums, hence the second term.
+        loose = math.sqrt(self.precision)
+        floor = self.precision * 1e4 * float(expected.norm())
+        for unit in units:
+            want = unit.gather(expected[:, None])
+            if float((unit.gather(found[:, None]) - want).norm()) > loose * float(want.norm()) + floor:
+                return False
+        return True
+
+
+def _cotangents(root: Tensor, positions: Sequence[int], step: int) -> Iterator[Tensor]:
+    """Rows (samples, positions, m, r) as cotangents (≤ step, samples, positions, m), in order.
+
+    Row (p, c) carries column c of the root at position p of every sample, and zero elsewhere.
+    """
+    samples, total, width, rank = root.shape
+    pairs = [(p, c) for p in positions for c in range(rank)]
+    for start in range(0, len(pairs), step):
+        part = pairs[start : start + step]
+        if total == 1:
+            yield root[:, 0, :, part[0][1] : part[-1][1] + 1].permute(2, 0, 1).unsqueeze(2)
+            continue
+        cotangents = root.new_zeros(len(part), samples, total, width)
+        for row, (p, c) in enumerate(part):
+            cotangents[row, :, p] = root[:, p, :, c]
+        yield cotangents
+
+
+def _close(a: Tensor, b: Tensor, precision: float) -> bool:
+    if a.shape != b.shape:
+        return False
+    return float((a - b).detach().abs().max()) <= math.sqrt(precision) * float(b.detach().abs().max())

@@ -1,0 +1,118 @@
+"""Which parameters' rows are handled together: a layer's weight and bias, or one tensor alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightlike.metric.capture import Captured
+from lightlike.metric.contractions import Dense, Factor, combine
+from lightlike.problem.parameters import Entry
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Parameters whose columns of A are kept in one factor.
+
+    Attributes:
+        entries: One parameter, or a layer's weight and bias.
+        contracted: Whether all uses seen are captured calls.
+        held: float64 numbers that a factor holds for one row, on average.
+    """
+
+    entries: tuple[Entry, ...]
+    contracted: bool
+    held: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical parameter names."""
+        return tuple(e.name for e in self.entries)
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return sum(e.size for e in self.entries)
+
+    @property
+    def layer(self) -> str:
+        """The module that owns the parameters."""
+        return self.entries[0].layer
+
+    def gather(self, v: Tensor) -> Tensor:
+        """The unit's rows of v (D, c): (width, c)."""
+        return torch.cat([v[e.start : e.stop] for e in self.entries])
+
+    def scatter(self, part: Tensor, out: Tensor) -> None:
+        """Add part (..., width) to the unit's columns of out (..., D)."""
+        start = 0
+        for e in self.entries:
+            out[..., e.start : e.stop] += part[..., start : start + e.size]
+            start += e.size
+
+
+def find_units(
+    entries: Sequence[Entry], calls: Sequence[Captured], reached: set[str]
+) -> tuple[Unit, ...]:
+    """Units of the selected parameters, from the calls and other uses seen on one batch."""
+    by_name = {e.name: e for e in entries}
+    partner: dict[str, str] = {}
+    for entry in entries:
+        uses = {c.call.uses for c in calls if entry.name in c.call.uses}
+        other = next(iter(uses)) if len(uses) == 1 else ()
+        if len(other) == 2 and not reached & set(other):
+            partner[entry.name] = other[0] if other[1] == entry.name else other[1]
+    units, done = [], set()
+    for entry in entries:
+        if entry.name in done:
+            continue
+        mate = partner.get(entry.name)
+        joint = (
+            mate is not None
+            and partner.get(mate) == entry.name
+            and by_name[mate].layer == entry.layer
+        )
+        names = [entry.name, mate] if joint and mate is not None else [entry.name]
+        # A captured call names its weight first.
+        order = next((c.call.uses for c in calls if set(names) == set(c.call.uses)), tuple(names))
+        members = tuple(by_name[n] for n in order if n in names)
+        contracted = not reached & set(names)
+        mine = [c for c in calls if set(c.call.uses) & set(names)]
+        held = sum(c.shape[1:].numel() for c in mine) if contracted else 0
+        units.append(Unit(members, contracted, held or sum(e.size for e in members)))
+        done.update(names)
+    return tuple(units)
+
+
+def unit_factor(
+    unit: Unit, calls: Sequence[tuple[Captured, Tensor]], leaf_rows: dict[str, Tensor]
+) -> Factor | None:
+    """The factor of a unit from gradients (k, s, P, out) at its calls and rows at its leaves.
+
+    None if the batch does not use the unit.
+    """
+    names = set(unit.names)
+    mine = [(c.call, g) for c, g in calls if names & set(c.call.uses)]
+    if len(unit.entries) == 2 and all(set(call.uses) == names for call, _ in mine):
+        if not names & leaf_rows.keys():
+            return combine([call.factor(unit.names, g) for call, g in mine]) if mine else None
+    parts: list[Factor | None] = []
+    for name in unit.names:
+        factors = [call.factor((name,), g) for call, g in mine if name in call.uses]
+        if name in leaf_rows:
+            factors.append(Dense(leaf_rows[name]))
+        parts.append(combine(factors) if factors else None)
+    if len(parts) == 1:
+        return parts[0]
+    like = next((p for p in parts if p is not None), None)
+    if like is None:
+        return None
+    blank = like.dense().new_zeros(like.per_sample, like.samples, 1)
+    rows = [
+        blank.expand(-1, -1, e.size) if p is None else p.dense()
+        for p, e in zip(parts, unit.entries, strict=True)
+    ]
+    return Dense(torch.cat(rows, -1))

@@ -1,0 +1,1 @@
+"""Linear algebra on any operator with `shape` and `@`; it knows no network."""
