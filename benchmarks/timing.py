@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
-import psutil
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,26 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": median(values), "min": min(values), "max": max(values)}
 
 
-def peak_memory(work: Callable[[bool], object]) -> int | None:
-    """Bytes of resident memory that `work(False)` takes at its peak, beyond what was there.
+def peak_memory(prepare: Callable[[bool], Callable[[], object]]) -> int | None:
+    """Bytes of resident memory at the peak of some work, beyond what was there before it.
 
-    It runs in a fresh process, after `work(True)`, a small instance that loads the libraries
-    and starts the thread pools. The peak is the kernel's own high-water mark VmHWM, so that no
+    The work runs in a fresh process, after a small instance of it that loads the libraries and
+    starts the thread pools. The peak is the kernel's own high-water mark VmHWM, so that no
     short-lived buffer escapes, as it would between two samples of a polling thread. It is not
     getrusage's ru_maxrss: that one survives exec, and the child would start with its parent's.
-    None where there is no /proc.
 
     Args:
-        work: A function at module level (it is pickled); it must return its result, so that the
-            result is alive at the end.
+        prepare: A function at module level (it is pickled). `prepare(small)` returns the work,
+            which returns its result, so that this is alive at the end.
+
+    Returns:
+        The number, or None where there is no such mark to read.
     """
-    if not Path("/proc/self/status").exists():
+    if not CLEAR.exists():
         return None
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(work, sender))
+    child = context.Process(target=_measure, args=(prepare, sender))
     child.start()
     sender.close()
     try:
@@ -95,20 +97,21 @@ def peak_memory(work: Callable[[bool], object]) -> int | None:
     return peak
 
 
-def _measure(work: Callable[[bool], object], sender: Connection) -> None:
-    work(True)
+def _measure(prepare: Callable[[bool], Callable[[], object]], sender: Connection) -> None:
+    prepare(True)()
+    work = prepare(False)
     gc.collect()
-    # Writing 5 lowers the high-water mark to the present size (Linux 4.0), so that importing the
-    # libraries does not hide a smaller peak that follows.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = psutil.Process().memory_info().rss
-    result = work(False)
-    sender.send(_high_water() - before)
+    # Lower the mark to the present size, or importing the libraries may hide the work's peak.
+    CLEAR.write_text("5")
+    before = _status("VmRSS")
+    result = work()
+    sender.send(_status("VmHWM") - before)
     del result
 
 
-def _high_water() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+def _status(field: str) -> int:
+    """A field of this process's status in bytes."""
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM")
+    raise RuntimeError(f"{STATUS} has no {field}")

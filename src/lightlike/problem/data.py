@@ -9,6 +9,7 @@ arguments) or a dict (keyword arguments).
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,13 +39,11 @@ class Batch:
             yield from _tensors(value)
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device, with floating-point inputs in float64."""
-        convert = lambda t: t.detach().to(  # noqa: E731
-            device, torch.float64 if t.is_floating_point() else t.dtype
-        )
+        """The batch on a device, with floating-point inputs in double precision."""
+        convert = lambda t: _ordinary(t).to(device, double(t.dtype))  # noqa: E731
         args = tuple(_map(convert, a) for a in self.args)
         kwargs = {k: _map(convert, v) for k, v in self.kwargs.items()}
-        targets = None if self.targets is None else self.targets.detach().to(device)
+        targets = None if self.targets is None else _ordinary(self.targets).to(device)
         return Batch(args, kwargs, targets)
 
     def sample(self, index: int, size: int) -> Batch:
@@ -87,6 +86,13 @@ class Stream:
         return digest.hexdigest()
 
 
+def double(dtype: torch.dtype) -> torch.dtype:
+    """float64 for real, complex128 for complex floating-point numbers; others as they are."""
+    if dtype.is_complex:
+        return torch.complex128
+    return torch.float64 if dtype.is_floating_point else dtype
+
+
 def update_digest(digest: Any, tensor: Tensor) -> None:
     """Feed a tensor's dtype, shape and bytes to a hash."""
     tensor = tensor.detach().cpu().contiguous()
@@ -105,10 +111,10 @@ def as_batch(item: Any) -> Batch:
     if isinstance(item, Mapping):
         label = next((key for key in LABEL_KEYS if key in item), None)
         inputs = {k: _map_leaves(v) for k, v in item.items() if k != label}
-        return Batch((), inputs, None if label is None else _tensor(item[label]))
+        return Batch((), inputs, None if label is None else _labels(item[label]))
     if isinstance(item, Sequence) and not isinstance(item, str) and 1 <= len(item) <= 2:
         inputs = item[0]
-        targets = None if len(item) == 1 else _tensor(item[1])
+        targets = None if len(item) == 1 else _labels(item[1])
         if isinstance(inputs, Mapping):
             return Batch((), {k: _map_leaves(v) for k, v in inputs.items()}, targets)
         if isinstance(inputs, tuple | list):
@@ -157,7 +163,7 @@ def _is_pair(data: Sequence[Any]) -> bool:
         return False
     if isinstance(data, list) and not all(isinstance(d, Tensor | np.ndarray) for d in data):
         return False
-    if len(data) == 2 and not isinstance(data[1], Tensor | np.ndarray):
+    if len(data) == 2 and not isinstance(data[1], Tensor | np.ndarray | None):
         return False
     first = data[0]
     if isinstance(first, tuple | list):
@@ -172,6 +178,12 @@ class _Slices:
     def __init__(self, item: Any, batch_size: int) -> None:
         self.batch = as_batch(item)
         lengths = {len(t) if t.ndim else 0 for t in self.batch.tensors()}
+        if not lengths:
+            raise DataError(
+                "The data hold no input tensor.",
+                "The number of observations is the first dimension of the inputs.",
+                "Pass (x, y), (x,) or a dict with the model's tensor arguments.",
+            )
         if self.batch.targets is not None:
             lengths.add(len(self.batch.targets) if self.batch.targets.ndim else 0)
         if len(lengths) != 1:
@@ -193,11 +205,26 @@ class _Slices:
             yield (inputs,) if targets is None else (inputs, targets[cut])
 
 
+def _labels(value: Any) -> Tensor | None:
+    return None if value is None else _tensor(value)
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """Outside any graph, and not an inference tensor, which no later graph could save."""
+    tensor = tensor.detach()
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 def _tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, np.ndarray) and min(value.strides, default=0) < 0:
+        value = value.copy()
     try:
-        return torch.as_tensor(value)
+        with warnings.catch_warnings():
+            # Read-only arrays (memory maps) are shared and not copied: nothing is written to them.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"A {type(value).__name__} stands where a tensor should.",
@@ -216,8 +243,9 @@ def _map(function: Any, value: Any) -> Any:
         return function(value)
     if isinstance(value, Mapping):
         return {k: _map(function, v) for k, v in value.items()}
-    if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
-        return type(value)(_map(function, v) for v in value)
+    if isinstance(value, tuple | list):
+        items = [_map(function, v) for v in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightlike.errors import ModelError
-from lightlike.problem.data import Batch
+from lightlike.problem.data import Batch, double
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.parameters import Selection
 
@@ -122,9 +122,6 @@ def checksum(outputs: Outputs) -> float:
 
 
 def _snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of all parameters and buffers, floating-point ones in float64, gradients off."""
+    """Copies of all parameters and buffers, floating-point ones in double, gradients off."""
     named = [*model.named_parameters(), *model.named_buffers()]
-    return {
-        name: value.detach().to(torch.float64 if value.is_floating_point() else value.dtype, copy=True)
-        for name, value in named
-    }
+    return {name: value.detach().to(double(value.dtype), copy=True) for name, value in named}

@@ -128,6 +128,12 @@ def _chosen(
                 f"The names are: {_listing([a[0] for a in names.values()])}.",
             )
         return found & trainable
+    if not isinstance(parameters, Sequence):
+        raise ParameterError(
+            f"parameters={parameters!r} is neither a pattern nor a list of names.",
+            "The parameters to measure are not known.",
+            "Pass None for all, a regular expression, or a list of names.",
+        )
     by_name = {alias: key for key, aliases in names.items() for alias in aliases}
     for name in parameters:
         if name not in by_name:

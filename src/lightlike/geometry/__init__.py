@@ -1,0 +1,1 @@
+"""The lightlike geometry of parameter space: rank, radical and screen."""

@@ -1,0 +1,96 @@
+"""The exact routes to a spectrum, what each costs, and which fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightlike.errors import CapacityError, choice_error
+from lightlike.spectrum.memory import format_bytes
+
+EXACT = ("gram", "metric", "svd")
+
+# Operations of a dense decomposition are slower than those of a matrix product: reductions to
+# tridiagonal or bidiagonal form move as much data as they multiply.
+EIGENVALUE_WEIGHT = 4.0
+SVD_WEIGHT = 8.0
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way to all non-zero eigenvalues of Aᵀ A, exact in float64.
+
+    Attributes:
+        method: "gram" (eigenvalues of A Aᵀ), "metric" (of Aᵀ A) or "svd" (singular values of A).
+        operations: Floating-point operations, decompositions weighted by their lower speed.
+        memory: Peak bytes.
+        reason: What it does, with the sizes.
+    """
+
+    method: str
+    operations: float
+    memory: float
+    reason: str
+
+    def fits(self, budget: float) -> bool:
+        """Whether its memory is within a budget in bytes."""
+        return self.memory <= budget
+
+
+def routes(rows: int, columns: int, gram_operations: float, row_operations: float) -> list[Route]:
+    """The exact routes for A of shape (rows, columns), cheapest first.
+
+    Args:
+        rows: K.
+        columns: D.
+        gram_operations: Operations for A Aᵀ, layer by layer.
+        row_operations: Operations to write out all rows of A.
+    """
+    small, large = min(rows, columns), max(rows, columns)
+    matrix = 8.0 * rows * columns
+    found = [
+        Route(
+            "gram",
+            gram_operations + EIGENVALUE_WEIGHT * 4 / 3 * float(rows) ** 3,
+            3 * 8.0 * rows**2,
+            f"eigenvalues of the {rows:,} × {rows:,} Gram matrix",
+        ),
+        Route(
+            "metric",
+            row_operations
+            + 2.0 * rows * columns**2
+            + EIGENVALUE_WEIGHT * 4 / 3 * float(columns) ** 3,
+            3 * 8.0 * columns**2 + min(matrix, float(1 << 28)),
+            f"eigenvalues of the {columns:,} × {columns:,} Fisher matrix",
+        ),
+        Route(
+            "svd",
+            row_operations
+            + 2 * 2.0 * large * small**2
+            + SVD_WEIGHT * 8 / 3 * float(small) ** 3,
+            3 * matrix + 3 * 8.0 * small**2,
+            f"singular values of the {rows:,} × {columns:,} root itself",
+        ),
+    ]
+    return sorted(found, key=lambda route: route.operations)
+
+
+def choose(candidates: list[Route], method: str, budget: int) -> Route:
+    """The cheapest route that fits, or the one asked for.
+
+    Raises:
+        ChoiceError: for an unknown method.
+        CapacityError: if nothing that is allowed fits; it names the sizes and the ways out.
+    """
+    if method not in ("auto", *EXACT):
+        raise choice_error("method", method, ["'auto'", *map(repr, EXACT)])
+    allowed = [r for r in candidates if method in ("auto", r.method)]
+    fitting = [r for r in allowed if r.fits(budget)]
+    if fitting:
+        return fitting[0]
+    needs = "; ".join(f"{r.method} ({r.reason}) needs {format_bytes(r.memory)}" for r in allowed)
+    raise CapacityError(
+        f"No exact route fits in {format_bytes(budget)}: {needs}.",
+        "Going on would swap or be killed half-way.",
+        "Measure fewer observations (K falls in proportion), select fewer parameters with "
+        "parameters=..., or raise memory=... if more is there.",
+    )

@@ -1,0 +1,95 @@
+"""A spectrum of a positive semi-definite matrix, and the numbers that are functions of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Non-zero eigenvalues λ_1 ≥ λ_2 ≥ … of a positive semi-definite matrix Aᵀ A.
+
+    Attributes:
+        eigenvalues: Descending, float64, 1-D: those that are distinguishable from zero.
+        trace: Σ λ of the whole matrix.
+        shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
+        kind: "exact" when every eigenvalue was computed in float64.
+        method: The route that gave it: "gram", "metric", "svd" or "dense".
+        floor: Absolute size of eigenvalues below which rounding hides them in this route.
+        residue: Largest computed eigenvalue below the cut, 0 if there is none.
+        rank_bounds: Certain bounds on the number of singular values of A above the default
+            tolerance of `rank`.
+        reason: Why this route was taken.
+    """
+
+    eigenvalues: Tensor
+    trace: float
+    shape: tuple[int, int]
+    kind: str
+    method: str
+    floor: float
+    residue: float
+    rank_bounds: tuple[int, int]
+    reason: str = ""
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the rank is decided: no eigenvalue is hidden by rounding or close to call."""
+        return self.rank_bounds[0] == self.rank_bounds[1]
+
+    @cached_property
+    def largest(self) -> float:
+        """λ_1, or 0 for a zero matrix."""
+        return float(self.eigenvalues[0]) if len(self.eigenvalues) else 0.0
+
+    def rank(self, tolerance: float | None = None) -> int:
+        """Number of singular values s_k = √λ_k of A above tolerance · s_1.
+
+        The default tolerance is max(K, D) · 2.2e-16, as `matrix_rank` has it. It counts what this
+        spectrum resolves; `rank_bounds` says what rounding may hide.
+        """
+        if tolerance is None:
+            tolerance = max(self.shape) * torch.finfo(torch.float64).eps
+        return int((self.eigenvalues > tolerance**2 * self.largest).sum())
+
+    def above(self, eps: float) -> int:
+        """d_ε, the number of eigenvalues above eps (absolute): the significant dimensions."""
+        return int((self.eigenvalues > eps).sum())
+
+    def effective_dimension(self, tau: float) -> float:
+        """MacKay's γ(τ) = Σ λ_k / (λ_k + τ); the natural τ is 1/(N σ²)."""
+        return float((self.eigenvalues / (self.eigenvalues + tau)).sum())
+
+    def participation_ratio(self) -> float:
+        """(Σλ)² / Σλ², between 1 and the rank; 0 for a zero matrix."""
+        squares = float(self.eigenvalues.square().sum())
+        return float(self.eigenvalues.sum()) ** 2 / squares if squares else 0.0
+
+    def stable_rank(self) -> float:
+        """Σλ / λ_1; 0 for a zero matrix."""
+        return float(self.eigenvalues.sum()) / self.largest if self.largest else 0.0
+
+    def entropy_dimension(self) -> float:
+        """exp(−Σ q_k log q_k) with q = λ/Σλ; 0 for a zero matrix."""
+        total = float(self.eigenvalues.sum())
+        if not total:
+            return 0.0
+        return math.exp(float(torch.special.entr(self.eigenvalues / total).sum()))
+
+    def logdet(self, scale: float) -> float:
+        """Log det(I + scale · Aᵀ A) = Σ log(1 + scale λ_k)."""
+        return float(torch.log1p(scale * self.eigenvalues).sum())
+
+    def __len__(self) -> int:
+        return len(self.eigenvalues)
+
+    def __repr__(self) -> str:
+        return (
+            f"Spectrum({len(self)} eigenvalues from {self.largest:.3g}, trace {self.trace:.4g}, "
+            f"{self.kind} by {self.method})"
+        )
