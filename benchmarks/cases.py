@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from sklearn.datasets import load_digits
@@ -48,7 +49,7 @@ def digits_mlp(observations: int = OBSERVATIONS) -> Case:
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for ins, outs in zip(WIDTHS, WIDTHS[1:], strict=False):
+        for ins, outs in pairwise(WIDTHS):
             layers += [nn.Linear(ins, outs), nn.ReLU()]
     model = nn.Sequential(*layers[:-1])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -46,7 +47,7 @@ def prepare_peer(small: bool) -> Callable[[], object]:
 def operations(case: Case) -> dict[str, float]:
     """Floating-point operations that no layer-wise method in reverse mode can do without."""
     n, k = len(case.x), case.rows
-    layers = list(zip(case.widths, case.widths[1:], strict=False))
+    layers = list(pairwise(case.widths))
     return {
         "forward pass": 2.0 * n * sum(i * o for i, o in layers),
         # The first layer's input needs no gradient, and no weight's gradient is ever formed.
@@ -67,7 +68,7 @@ def agreement(case: Case, result: Tensor, explicit: Tensor | None) -> dict[str, 
         name: float((torch.linalg.eigvalsh(gram) - mine).abs().max() / mine[-1])
         for name, gram in others.items()
     }
-    return {**found, "symmetry of ours": float((result - result.T).abs().max())}
+    return found
 
 
 def contenders(case: Case, result: Tensor, explicit: bool | None) -> list[Contender]:
@@ -87,7 +88,7 @@ def contenders(case: Case, result: Tensor, explicit: bool | None) -> list[Conten
     return found
 
 
-def measure(case: Case, repeats: int, explicit: bool | None, console: Console) -> dict[str, object]:
+def measure(case: Case, repeats: int, explicit: bool | None, console: Console) -> dict[str, Any]:
     """All figures of the benchmark."""
     with console.status("memory, in child processes") as status:
         memory = {OURS: peak_memory(prepare_ours), PEER: peak_memory(prepare_peer)}
@@ -130,34 +131,36 @@ def measure(case: Case, repeats: int, explicit: bool | None, console: Console) -
     }
 
 
-def show(figures: dict, console: Console) -> None:
+def show(figures: dict[str, Any], console: Console) -> None:
     """Print the figures as a table."""
     case, floor = figures["case"], figures["floor"]
     table = Table(title="Gram matrix, K = {rows:,}, D = {parameters:,}".format(**case))
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in ("runs", "median s", "min s", "max s", "÷ ours", "MiB beyond"):
         table.add_column(column, justify="right")
     for name, s in figures["seconds"].items():
         extra = figures["memory_beyond_result_mib"].get(name)
-        table.add_row(
-            name, str(len(s["all"])), *(f"{s[key]:.3f}" for key in ("median", "min", "max")),
-            f"{figures['ratio_to_ours'][name]['median']:.2f}", "" if extra is None else f"{extra:.0f}",
-        )  # fmt: skip
-    s = floor["seconds"]
-    table.add_row(
-        "floor: operations ÷ rate", "", *(f"{s[key]:.3f}" for key in ("median", "min", "max")),
-        f"{1 / floor['ours_over_floor']['median']:.2f}", "",
-    )  # fmt: skip
+        ratio = figures["ratio_to_ours"][name]["median"]
+        memory = "" if extra is None else f"{extra:.0f}"
+        table.add_row(name, str(len(s["all"])), *_three(s), f"{ratio:.2f}", memory)
+    ratio = 1 / floor["ours_over_floor"]["median"]
+    table.add_row("floor: operations ÷ rate", "", *_three(floor["seconds"]), f"{ratio:.2f}", "")
     console.print(table)
     rate = floor["operations_per_second"]["median"] / 1e9
     console.print(f"Rate of the matrix product: {rate:.0f} GFLOP/s in float64.")
     for name, difference in figures["eigenvalue_difference"].items():
-        console.print(f"Largest difference, {name}: {difference:.1e}")
+        console.print(f"Eigenvalues against ours, {name}: {difference:.1e} of the largest")
+
+
+def _three(figures: dict[str, float]) -> list[str]:
+    return [f"{figures[key]:.3f}" for key in ("median", "min", "max")]
 
 
 def main(
     repeats: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write figures.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where to write the figures.")
+    ] = None,
     explicit: Annotated[
         bool | None,
         typer.Option(

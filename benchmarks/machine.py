@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 
@@ -15,10 +14,10 @@ def machine() -> dict[str, object]:
     return {
         "architecture": platform.machine(),
         "system": platform.system(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": psutil.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "mkl": torch.backends.mkl.is_available(),
+        "mkl": "Intel(R) oneAPI Math Kernel" in torch.__config__.show(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
     }
 

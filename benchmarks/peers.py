@@ -54,5 +54,5 @@ def explicit_gram(model: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
         jacobians = vmap(jacrev(output), in_dims=(None, 0))(parameters, x)
         whitened = [(root @ jacobians.pop(name).flatten(2)).flatten(0, 1) for name in parameters]
         rows = torch.cat(whitened, 1)
-        del whitened
+        whitened.clear()
         return rows @ rows.T

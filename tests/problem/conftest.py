@@ -20,7 +20,8 @@ def _bits(tensor: Tensor | None) -> Any:
     if tensor.is_meta:
         return flags
     content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return *flags, tensor.shape, tensor.data_ptr(), tensor._version, content
+    version = None if tensor.is_inference() else tensor._version
+    return *flags, tensor.shape, tensor.data_ptr(), version, content
 
 
 def _module(module: nn.Module) -> Any:
@@ -35,7 +36,7 @@ def _world() -> Any:
         "numpy": (state[0], state[1].tobytes(), *state[2:]),
         "torch": _bits(torch.get_rng_state())[-1],
         "default dtype": torch.get_default_dtype(),
-        "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }

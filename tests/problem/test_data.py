@@ -155,9 +155,7 @@ def test_forms_with_two_inputs(form):
     assert torch.equal(labels, Y)
 
 
-@pytest.mark.parametrize(
-    "form", [*LABELLED.values(), *UNLABELLED.values(), *TWO_INPUTS.values()]
-)
+@pytest.mark.parametrize("form", [*LABELLED.values(), *UNLABELLED.values(), *TWO_INPUTS.values()])
 def test_streams_start_again(form):
     stream = Stream(form(), 3)
     first, again = ([list(b.tensors()) for b in stream] for _ in range(2))

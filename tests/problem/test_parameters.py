@@ -64,7 +64,7 @@ def test_regular_expression(pattern, expected):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(NAMES), min_size=1), st.sampled_from([list, tuple]))
+@given(st.lists(st.sampled_from(NAMES), min_size=1), st.sampled_from([list, tuple, set, iter]))
 def test_list_of_names_in_any_order(chosen, kind):
     selection = select(Net(), kind(chosen))
     assert names(selection) == [n for n in NAMES if n in chosen]

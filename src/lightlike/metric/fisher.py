@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.problem import Problem
+from lightlike.spectrum.decomposition import Decomposition, decompose
 
 
 class Fisher:
@@ -22,6 +23,15 @@ class Fisher:
 
     def __init__(self, root: Root) -> None:
         self.root = root
+        self._decompositions: dict[str, Decomposition] = {}
+
+    def decomposition(
+        self, method: str = "auto", memory: int | float | str | None = None
+    ) -> Decomposition:
+        """The exact decomposition of A by a route; kept, so that later questions are cheap."""
+        if method not in self._decompositions:
+            self._decompositions[method] = decompose(self.root, method, memory)
+        return self._decompositions[method]
 
     @property
     def problem(self) -> Problem:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from lightlike.metric.blocks import Block
@@ -49,6 +52,18 @@ def mirror(matrix: Tensor, step: int = 1024) -> Tensor:
         corner.copy_(corner.tril() + corner.tril(-1).T)
         matrix[start:stop, stop:] = matrix[stop:, start:stop].T
     return matrix
+
+
+def add_square(rows: Tensor, out: Tensor) -> None:
+    """Add rowsᵀ rows to the lower triangle of out (D, D), which is half the work of a product."""
+    if rows.device.type != "cpu":
+        out.addmm_(rows.T, rows)
+        return
+    # BLAS is column-major: a row-major matrix's lower triangle is its upper one there.
+    target = out.numpy().T
+    result = dsyrk(1.0, rows.contiguous().numpy().T, beta=1.0, c=target, overwrite_c=1)
+    if not np.shares_memory(result, target):
+        out.copy_(torch.from_numpy(result.T))
 
 
 def passes(units: Sequence[Unit], rows: int, budget: int) -> list[list[Unit]]:

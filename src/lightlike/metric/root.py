@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightlike.errors import CapacityError
 from lightlike.metric.blocks import Block, merge
-from lightlike.metric.gram import add_gram, mirror, passes
+from lightlike.metric.gram import add_gram, add_square, mirror, passes
 from lightlike.metric.jacobian import vjp
 from lightlike.metric.sweep import Sweep
 from lightlike.metric.units import Unit
@@ -32,17 +32,28 @@ class Root:
     columns as the parameters in `problem.selection`. Everything is float64 and reverse mode.
 
     Attributes:
-        shape: (K, D).
         weights: None, or w (D,) if this is A diag(w), as for a prior with variances w².
+        layer: None, or the name of the layer whose columns these are.
+        traces: tr Aᵀ A by layer, once `gram`, `metric` or `dense` has been asked for.
     """
 
-    def __init__(self, problem: Problem, weights: Tensor | None = None) -> None:
-        self.problem, self.weights = problem, weights
+    def __init__(
+        self,
+        problem: Problem,
+        weights: Tensor | None = None,
+        layer: str | None = None,
+        sweep: Sweep | None = None,
+    ) -> None:
+        self.problem, self.weights, self.layer = problem, weights, layer
+        self.traces: dict[str, float] = {}
+        self._sweep = sweep
 
     @property
     def shape(self) -> tuple[int, int]:
         """(K, D)."""
-        return self.problem.survey.rows, self.problem.parameters
+        if self.layer is None:
+            return self.problem.survey.rows, self.problem.parameters
+        return self.problem.survey.rows, sum(unit.width for unit in self.units)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -57,14 +68,41 @@ class Root:
     @cached_property
     def sweep(self) -> Sweep:
         """The back-propagation of rows; made on first use."""
+        if self._sweep is not None:
+            return self._sweep
         with isolated():
             return Sweep(self.problem)
 
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """The units of parameters whose columns these are."""
+        if self.layer is None:
+            return self.sweep.units
+        mine = [unit for unit in self.sweep.units if unit.layer == self.layer]
+        start = min(entry.start for unit in mine for entry in unit.entries)
+        return tuple(unit.rebased(start) for unit in mine)
+
+    @property
+    def precision(self) -> float:
+        """Rounding unit of the forward pass: 2.2e-16 unless the model casts down inside."""
+        return self.sweep.precision
+
+    def gram_operations(self) -> float:
+        """Floating-point operations of `gram` after back-propagation, roughly."""
+        return float(self.shape[0]) ** 2 * sum(unit.pair_operations for unit in self.units)
+
+    def row_operations(self) -> float:
+        """Floating-point operations of writing out all rows, roughly."""
+        return 6.0 * self.shape[0] * self.shape[1]
+
+    def of_layer(self, layer: str) -> Root:
+        """The columns of one layer, those of the parameters that the module `layer` owns."""
+        return Root(self.problem, None, layer, self.sweep)
+
     def scaled(self, weights: Tensor) -> Root:
         """A diag(w) for w (D,): the root of diag(w) Aᵀ A diag(w)."""
-        other = Root(self.problem, weights if self.weights is None else self.weights * weights)
-        other.__dict__["sweep"] = self.sweep
-        return other
+        weights = weights if self.weights is None else self.weights * weights
+        return Root(self.problem, weights, self.layer, self.sweep)
 
     def mv(self, v: Tensor) -> Tensor:
         """A v for one vector (D,) or a block (D, c): (K,) or (K, c)."""
@@ -86,7 +124,7 @@ class Root:
     def rmv(self, u: Tensor) -> Tensor:
         """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
         columns = self._columns(u, self.shape[0])
-        result = self._pull_one(columns) if columns.shape[1] == 1 else self._pull_many(columns)
+        result = self._pull_one(columns) if self._is_plain(columns) else self._pull_many(columns)
         if self.weights is not None:
             result *= self.weights[:, None]
         return result[:, 0] if u.ndim == 1 else result
@@ -98,6 +136,7 @@ class Root:
             ConsistencyError: if the rows disagree with plain differentiation.
         """
         rows = self.shape[0]
+        self.traces = {}
         out = torch.zeros(rows, rows, dtype=torch.float64, device=self.device)
         with isolated():
             for units in self._passes(rows):
@@ -106,7 +145,9 @@ class Root:
                     for blocks in self.sweep.blocks(units, "Gram matrix")
                     for block in blocks
                 ]
-                add_gram(merge(found, units), units, out)
+                joined = merge(found, units)
+                self._note_traces(joined)
+                add_gram(joined, units, out)
         return mirror(out)
 
     def metric(self) -> Tensor:
@@ -114,7 +155,7 @@ class Root:
         size = self.shape[1]
         out = torch.zeros(size, size, dtype=torch.float64, device=self.device)
         for slab in self.slabs("Fisher matrix"):
-            out.addmm_(slab.T, slab)
+            add_square(slab, out)
         return mirror(out)
 
     def dense(self) -> Tensor:
@@ -124,7 +165,9 @@ class Root:
     def slabs(self, stage: str) -> Iterator[Tensor]:
         """All rows of A in order, some at a time: (≤ some, D)."""
         size = self.shape[1]
+        self.traces = {}
         for block in self._blocks(stage):
+            self._note_traces([self._weighted(block)])
             for tile in block.tiles(max(1, SLAB // (8 * size))):
                 slab = tile_rows(tile, size)
                 yield slab if self.weights is None else slab * self.weights
@@ -156,12 +199,22 @@ class Root:
     def _blocks(self, stage: str) -> Iterator[Block]:
         """Blocks with all units' factors, unweighted."""
         with isolated():
-            for blocks in self.sweep.blocks(self.sweep.units, stage):
-                yield from merge(blocks, self.sweep.units)
+            for blocks in self.sweep.blocks(self.units, stage):
+                yield from merge(blocks, self.units)
+
+    def _note_traces(self, blocks: list[Block]) -> None:
+        for block in blocks:
+            for unit, factor in block.factors.items():
+                self.traces.setdefault(unit.layer, 0.0)
+                self.traces[unit.layer] += factor.squared_norm()
+
+    def _is_plain(self, columns: Tensor) -> bool:
+        """Whether ordinary differentiation of all parameters does it."""
+        return columns.shape[1] == 1 and self.layer is None
 
     def _passes(self, rows: int) -> list[list[Unit]]:
         budget = available_memory() // 2
-        groups = passes(self.sweep.units, rows, budget)
+        groups = passes(self.units, rows, budget)
         for units in groups:
             size = 8 * rows * sum(unit.held for unit in units)
             if size > budget:

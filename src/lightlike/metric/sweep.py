@@ -49,7 +49,9 @@ class Sweep:
         self._backward = Backward()
         first = next(problem.batches())
         outputs, capture, leftover = self._forward(first)
-        self.units = find_units(problem.selection.entries, capture.calls, leftover)
+        self.units = find_units(
+            problem.selection.entries, capture.calls, leftover, outputs.samples
+        )
         self.precision = capture.precision
         self._device = outputs.h.device
 
@@ -174,20 +176,21 @@ class Sweep:
             cotangent = mixed
         else:
             cotangent[plain.observed] = mixed
-        expected = vjp(self.evaluator, plain, cotangent)
-        found = torch.zeros_like(expected)
+        expected = self.problem.selection.split(vjp(self.evaluator, plain, cotangent))
+        found = {unit: torch.zeros(unit.width, 1, dtype=torch.float64, device=self._device)
+                 for unit in units}
         start = 0
         for block in blocks:
             inner = block.inward(u[start : start + block.rows, None])
             start += block.rows
             for unit, factor in block.factors.items():
-                unit.scatter(factor.pull(inner).squeeze(-1), found)
+                found[unit] += factor.pull(inner)
         # Rounding is relative to the largest entries that met in the sums, hence the second term.
         loose = math.sqrt(self.precision)
-        floor = self.precision * 1e4 * float(expected.norm())
+        floor = self.precision * 1e4 * max(float(part.norm()) for part in expected.values())
         for unit in units:
-            want = unit.gather(expected[:, None])
-            if float((unit.gather(found[:, None]) - want).norm()) > loose * float(want.norm()) + floor:
+            want = torch.cat([expected[name].reshape(-1) for name in unit.names])
+            if float((found[unit][:, 0] - want).norm()) > loose * float(want.norm()) + floor:
                 return False
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,11 +21,13 @@ class Unit:
         entries: One parameter, or a layer's weight and bias.
         contracted: Whether all uses seen are captured calls.
         held: float64 numbers that a factor holds for one row, on average.
+        pair_operations: Multiplications for the inner product of two rows.
     """
 
     entries: tuple[Entry, ...]
     contracted: bool
     held: int
+    pair_operations: float
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -42,6 +44,11 @@ class Unit:
         """The module that owns the parameters."""
         return self.entries[0].layer
 
+    def rebased(self, start: int) -> Unit:
+        """The same unit in a vector that begins `start` columns later."""
+        entries = tuple(replace(e, start=e.start - start) for e in self.entries)
+        return replace(self, entries=entries)
+
     def gather(self, v: Tensor) -> Tensor:
         """The unit's rows of v (D, c): (width, c)."""
         return torch.cat([v[e.start : e.stop] for e in self.entries])
@@ -55,7 +62,7 @@ class Unit:
 
 
 def find_units(
-    entries: Sequence[Entry], calls: Sequence[Captured], reached: set[str]
+    entries: Sequence[Entry], calls: Sequence[Captured], reached: set[str], samples: int
 ) -> tuple[Unit, ...]:
     """Units of the selected parameters, from the calls and other uses seen on one batch."""
     by_name = {e.name: e for e in entries}
@@ -81,8 +88,12 @@ def find_units(
         members = tuple(by_name[n] for n in order if n in names)
         contracted = not reached & set(names)
         mine = [c for c in calls if set(c.call.uses) & set(names)]
-        held = sum(c.shape[1:].numel() for c in mine) if contracted else 0
-        units.append(Unit(members, contracted, held or sum(e.size for e in members)))
+        width = sum(e.size for e in members)
+        held, pair = width, float(width)
+        if contracted and mine:
+            held = sum(c.shape.numel() // samples for c in mine)
+            pair = sum(c.call.pair_operations(c.shape, samples) for c in mine)
+        units.append(Unit(members, contracted, held, pair))
         done.update(names)
     return tuple(units)
 

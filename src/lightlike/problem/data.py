@@ -40,7 +40,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, with floating-point inputs in double precision."""
-        convert = lambda t: _ordinary(t).to(device, double(t.dtype))  # noqa: E731
+
+        def convert(tensor: Tensor) -> Tensor:
+            return _ordinary(tensor).to(device, double(tensor.dtype))
+
         args = tuple(_map(convert, a) for a in self.args)
         kwargs = {k: _map(convert, v) for k, v in self.kwargs.items()}
         targets = None if self.targets is None else _ordinary(self.targets).to(device)
@@ -48,7 +51,10 @@ class Batch:
 
     def sample(self, index: int, size: int) -> Batch:
         """Item `index` of the batch as a batch of one; tensors without `size` rows are shared."""
-        pick = lambda t: t[index : index + 1] if t.ndim and len(t) == size else t  # noqa: E731
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor[index : index + 1] if tensor.ndim and len(tensor) == size else tensor
+
         args = tuple(_map(pick, a) for a in self.args)
         kwargs = {k: _map(pick, v) for k, v in self.kwargs.items()}
         return Batch(args, kwargs, None if self.targets is None else pick(self.targets))

@@ -75,8 +75,14 @@ class Evaluator:
     def outputs(self, batch: Batch) -> Outputs:
         """Evaluate a batch and flatten outputs and labels to observations."""
         raw = self.raw(batch)
-        likelihood = self.likelihood
-        h = raw.unsqueeze(-1) if raw.ndim == 1 else raw.movedim(likelihood.output_dim, -1)
+        likelihood, dim = self.likelihood, self.likelihood.output_dim
+        if raw.ndim > 1 and not -raw.ndim <= dim < raw.ndim:
+            raise ModelError(
+                f"The model's output of shape {tuple(raw.shape)} has no dimension {dim}.",
+                "That is where the likelihood looks for the parameters of one observation.",
+                "Leave `dim` at its default, −1, if they are in the last dimension.",
+            )
+        h = raw.unsqueeze(-1) if raw.ndim == 1 else raw.movedim(dim, -1)
         width = h.shape[-1]
         likelihood.check_outputs(width)
         targets, observed = batch.targets, None

@@ -20,7 +20,7 @@ def isolated() -> Iterator[None]:
     """
     dtype = torch.get_default_dtype()
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
         torch.set_default_dtype(torch.float64)
         with torch.inference_mode(False), torch.enable_grad():

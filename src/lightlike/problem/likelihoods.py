@@ -45,7 +45,7 @@ class Likelihood(ABC):
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw one label for each observation: (n, m) -> (n, ...), in the form `nll` takes."""
 
-    def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:
+    def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:  # noqa: ARG002
         """Check labels against outputs of shape (*positions, width) and flatten them to (n, ...).
 
         Raises:
@@ -56,18 +56,18 @@ class Likelihood(ABC):
         targets = targets.reshape(-1, *targets.shape[len(positions) :])
         return finite_targets(targets.double()) if targets.is_floating_point() else targets
 
-    def observed(self, targets: Tensor) -> Tensor | None:
+    def observed(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002
         """Mask of the observations that count, or None if all do. Takes arranged labels."""
         return None
 
-    def check_outputs(self, width: int) -> None:
+    def check_outputs(self, width: int) -> None:  # noqa: B027
         """Raise a ModelError if outputs with `width` entries cannot be this likelihood's."""
 
-    def uniform_nll(self, width: int) -> float | None:
+    def uniform_nll(self, width: int) -> float | None:  # noqa: ARG002
         """Nats per observation of a code that knows nothing; None where labels are not discrete."""
         return None
 
-    def label_entropy(self, targets: Tensor) -> float | None:
+    def label_entropy(self, targets: Tensor) -> float | None:  # noqa: ARG002
         """Empirical entropy of the labels in nats per observation; None where not discrete."""
         return None
 
@@ -117,8 +117,6 @@ class Categorical(Likelihood):
         others = others + (others >= top)
         columns = -(w / scale).unsqueeze(-1) * q.gather(-1, others).unsqueeze(-2)
         columns.scatter_add_(1, others.unsqueeze(1), torch.ones_like(columns[:, :1]))
-        # The pivot row is −q exactly; the rank-one formula would round it through 1 + q_top.
-        columns.scatter_(1, top.unsqueeze(-1).expand(n, 1, m - 1), -q.gather(-1, others)[:, None])
         return q.unsqueeze(-1) * columns
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -298,7 +296,7 @@ class Bernoulli(Elementwise):
         return torch.nn.functional.softplus(signed).sum(-1)
 
     def root(self, outputs: Tensor) -> Tensor:
-        """diag √(p(1 − p)), (n, m) -> (n, m, m)."""
+        """Diagonal √(p(1 − p)), (n, m) -> (n, m, m)."""
         half = torch.nn.functional.logsigmoid(outputs) + torch.nn.functional.logsigmoid(-outputs)
         return torch.diag_embed((0.5 * half).exp())
 
@@ -338,7 +336,7 @@ class Poisson(Elementwise):
         return (outputs.exp() - targets * outputs + torch.lgamma(targets + 1)).sum(-1)
 
     def root(self, outputs: Tensor) -> Tensor:
-        """diag e^{h/2}, (n, m) -> (n, m, m)."""
+        """Diagonal e^{h/2}, (n, m) -> (n, m, m)."""
         return torch.diag_embed((0.5 * outputs).exp())
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:

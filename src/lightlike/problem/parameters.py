@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -128,14 +128,15 @@ def _chosen(
                 f"The names are: {_listing([a[0] for a in names.values()])}.",
             )
         return found & trainable
-    if not isinstance(parameters, Sequence):
+    if not isinstance(parameters, Iterable):
         raise ParameterError(
             f"parameters={parameters!r} is neither a pattern nor a list of names.",
             "The parameters to measure are not known.",
             "Pass None for all, a regular expression, or a list of names.",
         )
     by_name = {alias: key for key, aliases in names.items() for alias in aliases}
-    for name in parameters:
+    wanted = list(parameters)
+    for name in wanted:
         if name not in by_name:
             close = difflib.get_close_matches(str(name), by_name, n=3) or list(by_name)
             raise ParameterError(
@@ -149,7 +150,7 @@ def _chosen(
                 "Frozen parameters are constants of the model, not coordinates.",
                 "Call requires_grad_(True) on it first, or drop it from the list.",
             )
-    return {by_name[name] for name in parameters}
+    return {by_name[name] for name in wanted}
 
 
 def _check(names: dict[int, list[str]], tensors: dict[int, nn.Parameter]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lightlike.errors import DeterminismError, ModelError
@@ -14,7 +15,7 @@ from lightlike.problem.data import Batch, Stream, update_digest
 from lightlike.problem.evaluation import Evaluator, Outputs, checksum
 from lightlike.problem.isolation import isolated
 from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
-from lightlike.problem.parameters import Selection, select
+from lightlike.problem.parameters import select
 from lightlike.problem.survey import Survey, take_survey
 from lightlike.progress import Progress
 
@@ -64,7 +65,8 @@ class Problem:
     @cached_property
     def theta(self) -> Tensor:
         """The flat vector θ of selected parameters, (D,), float64."""
-        return self.selection.flatten(self.evaluator.leaves).detach()
+        with torch.inference_mode(False):
+            return self.selection.flatten(self.evaluator.leaves).detach()
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

@@ -57,16 +57,24 @@ def take_survey(evaluator: Evaluator, stream: Stream, progress: Progress) -> Sur
 
 
 def check_modes(model: nn.Module) -> None:
-    """Raise a DeterminismError for active dropout or training-mode batch normalisation."""
+    """Raise a DeterminismError for active dropout or normalisation by the batch's statistics."""
     for name, module in model.named_modules():
+        which = f"{type(module).__name__} {name or '(the model itself)'!r}"
         active = isinstance(module, _DropoutNd) and module.training and module.p > 0
         if active or (isinstance(module, _BatchNorm) and module.training):
-            kind = type(module).__name__
             raise DeterminismError(
-                f"{kind} {name or '(the model itself)'!r} is in training mode.",
+                f"{which} is in training mode.",
                 "Dropout draws a new network and batch normalisation mixes observations at each "
                 "pass, so no single metric exists.",
                 "Call model.eval() first.",
+            )
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise DeterminismError(
+                f"{which} has no running statistics (track_running_stats=False).",
+                "It mixes the observations of a batch in eval mode too, so every number would "
+                "depend on how the data are cut into batches.",
+                "Use running statistics, or a normalisation of single observations (LayerNorm, "
+                "GroupNorm).",
             )
 
 
@@ -88,6 +96,13 @@ def check_data(stream: Stream) -> None:
 def check_model(evaluator: Evaluator, batch: Batch) -> None:
     """Raise an error if the model is random, or detached from the selected parameters."""
     first, second = evaluator.raw(batch), evaluator.raw(batch)
+    if first.shape != second.shape:
+        raise DeterminismError(
+            f"The model gave two different outputs for one batch (of shape {tuple(first.shape)} "
+            f"and {tuple(second.shape)}).",
+            "A random forward pass has no single metric.",
+            "Make the output a function of the input alone.",
+        )
     scale = float(first.detach().abs().max())
     difference = float((first - second).detach().abs().max())
     if difference > 1e-9 * max(scale, 1e-300):
@@ -182,4 +197,13 @@ def _losses(evaluator: Evaluator, outputs: Outputs) -> Tensor | None:
             "One number an observation is needed.",
             "Sum over the entries of an observation, not over observations.",
         )
-    return nll if outputs.observed is None else nll[outputs.observed]
+    nll = nll if outputs.observed is None else nll[outputs.observed]
+    infinite = int((~torch.isfinite(nll)).sum())
+    if infinite:
+        raise ModelError(
+            f"The log-likelihood of {infinite} observations of a batch is infinite or NaN.",
+            "The fit, and with it the description length, would be so too.",
+            f"Check the scale of the model's outputs and of the labels: the largest output is "
+            f"{float(outputs.h.abs().max()):.3g}.",
+        )
+    return nll

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from lightlike.spectrum.dense import (
-    EPS,
     from_singular_values,
     from_symmetric,
     singular_values,
 )
 from lightlike.spectrum.operator import Factor
-from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route
+from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, choose, routes
 from lightlike.spectrum.spectrum import Spectrum
 
 # Eigenvalues below this share of the largest are taken to the refinement. The mixture with larger
@@ -38,13 +38,11 @@ class Decomposition:
         factor: A.
         route: How: "gram", "metric" or "svd".
         budget: Bytes that a refinement may use.
-        precision: Rounding unit of the forward pass behind A.
     """
 
-    def __init__(
-        self, factor: Factor, route: Route, budget: float, precision: float = EPS
-    ) -> None:
-        self.factor, self.route, self.budget, self.precision = factor, route, budget, precision
+    def __init__(self, factor: Factor, route: Route, budget: float) -> None:
+        self.factor, self.route, self.budget = factor, route, budget
+        self.precision = factor.precision
 
     @property
     def left(self) -> bool:
@@ -119,9 +117,22 @@ class Decomposition:
         roots = values[few:].sqrt().flip(0)
         merged = torch.cat([roots, refined]).sort(descending=True).values
         first = self.first
-        merged = merged[: min(first.shape)]
         reason = f"{first.reason}; the {few:,} small ones refined in their subspace"
-        refined_spectrum = from_singular_values(
-            merged, first.shape, self.precision, f"{first.method}", reason
+        return from_singular_values(
+            merged[: min(first.shape)], first.shape, self.precision, first.method, reason
         )
-        return refined_spectrum
+
+
+def decompose(
+    factor: Factor, method: str = "auto", memory: int | float | str | None = None
+) -> Decomposition:
+    """Choose the cheapest exact route that fits, or the one asked for; nothing is computed yet.
+
+    Raises:
+        ChoiceError: for an unknown method.
+        CapacityError: if no route that is allowed fits in memory.
+    """
+    budget = resolve_memory(memory)
+    rows, columns = factor.shape
+    found = routes(rows, columns, factor.gram_operations(), factor.row_operations())
+    return Decomposition(factor, choose(found, method, budget), budget)

@@ -41,14 +41,15 @@ class Factor(Protocol):
     def dense(self) -> Tensor:
         """A."""
 
+    def gram_operations(self) -> float:
+        """Floating-point operations of `gram`."""
 
-@runtime_checkable
-class Factored(Protocol):
-    """A matrix Aᵀ A that knows its root A."""
+    def row_operations(self) -> float:
+        """Floating-point operations of `dense`."""
 
     @property
-    def root(self) -> Factor:
-        """A."""
+    def precision(self) -> float:
+        """Rounding unit of A's entries."""
 
 
 def explicit(matrix: Any) -> Tensor:
@@ -99,3 +100,16 @@ class ExplicitFactor:
     def dense(self) -> Tensor:
         """A."""
         return self.matrix
+
+    def gram_operations(self) -> float:
+        """Floating-point operations of `gram`."""
+        return 2.0 * self.shape[0] ** 2 * self.shape[1]
+
+    def row_operations(self) -> float:
+        """None: A is there."""
+        return 0.0
+
+    @property
+    def precision(self) -> float:
+        """Rounding unit of float64."""
+        return torch.finfo(torch.float64).eps

@@ -54,6 +54,13 @@ class Factor(ABC):
     def join(cls, parts: Sequence[Factor]) -> Self:
         """One factor for the samples of several with equal k."""
 
+    def squared_norm(self) -> float:
+        """Sum of squares of all entries."""
+        total = 0.0
+        for i in range(self.samples):
+            total += float(self.narrow(i, 1).dense().square().sum())
+        return total
+
     def scaled(self, weights: Tensor) -> Factor:
         """The factor with its columns multiplied by weights (width,)."""
         return Dense(self.dense() * weights)
@@ -86,6 +93,10 @@ class Dense(Factor):
     def pull(self, u: Tensor) -> Tensor:
         """Rows transposed times u: (k, s, c) -> (width, c)."""
         return self.rows.reshape(-1, self.width).T @ u.reshape(-1, u.shape[-1])
+
+    def squared_norm(self) -> float:
+        """Sum of squares of all entries."""
+        return float(self.rows.square().sum())
 
     def narrow(self, start: int, length: int) -> Dense:
         """The factor of some of the samples."""

@@ -63,6 +63,13 @@ class Outer(Factor):
             return w.flatten(0, 1)
         return torch.cat([w[:, :-1].flatten(0, 1), w[:, -1]])
 
+    def squared_norm(self) -> float:
+        """Sum of squares of all entries."""
+        if self.positions > 1:
+            return super().squared_norm()
+        x, g = self.x[:, 0].square().sum(-1), self.g[:, :, 0].square().sum((0, 2))
+        return float(x @ g)
+
     def scaled(self, weights: Tensor) -> Factor:
         """Columns multiplied by weights; the outer product survives if W and b have one each."""
         w = weights[: -self.outs] if self.bias else weights
@@ -170,6 +177,13 @@ class LinearCall:
     def uses(self) -> tuple[str, ...]:
         """Measured parameters of the call."""
         return tuple(name for name in (self.weight, self.bias) if name is not None)
+
+    def pair_operations(self, shape: torch.Size, samples: int) -> float:
+        """Multiplications for the inner product of two rows, from the output's shape."""
+        positions, outs = shape[:-1].numel() // samples, shape[-1]
+        if self.weight is None or positions == 1:
+            return outs
+        return min(self.x.shape[-1] * outs, positions * (positions + 1) * outs)
 
     def saved(self) -> Tensor:
         """The tensor whose values must not change before `factors`."""

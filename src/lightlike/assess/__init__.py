@@ -1,0 +1,1 @@
+"""Whole measurements: plan, measure, compare."""

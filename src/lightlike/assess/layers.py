@@ -1,0 +1,62 @@
+"""What each layer contributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.metric.root import Root
+from lightlike.spectrum.decomposition import decompose
+from lightlike.spectrum.routes import routes
+
+# A layer's rank is measured unasked while all layers together cost less than this share of the
+# whole model's decomposition, or this many operations.
+SHARE = 0.5
+SMALL = 2e10
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One module's own parameters, as columns of A.
+
+    Attributes:
+        name: The module that owns them; "" for raw parameters of the model itself.
+        parameters: Their number.
+        trace: Their part of tr Î, so that the parts add up to the whole.
+        dimension: Rank of their columns alone, or None if it was not measured: directions that
+            only cancel against other layers count here, so that the parts add up to more than
+            the whole's dimension.
+    """
+
+    name: str
+    parameters: int
+    trace: float
+    dimension: Dimension | None
+
+
+def summarise_layers(
+    root: Root, operations: float, *, ranks: bool | None = None, memory: int | float | None = None
+) -> list[LayerSummary]:
+    """One summary a layer; ranks if asked for (True), not (False), or if they are cheap (None).
+
+    Args:
+        root: A, whose `gram`, `metric` or `dense` has been computed (for the traces).
+        operations: Of the whole model's decomposition.
+        ranks: Whether to measure the layers' dimensions.
+        memory: Budget in bytes.
+    """
+    layers = {name: root.of_layer(name) for name in root.problem.selection.layers()}
+    if ranks is None:
+        needed = sum(
+            routes(*part.shape, part.gram_operations(), part.row_operations())[0].operations
+            for part in layers.values()
+        )
+        ranks = needed <= max(SMALL, SHARE * operations)
+    summaries = []
+    for name, part in layers.items():
+        dimension = None
+        if ranks:
+            dimension = dimension_of(decompose(part, "auto", memory).spectrum)
+        trace = root.traces.get(name, 0.0)
+        summaries.append(LayerSummary(name, part.shape[1], trace, dimension))
+    return summaries

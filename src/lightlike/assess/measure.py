@@ -1,0 +1,175 @@
+"""One call: from a trained network and its data to dimension, spectrum and description length."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightlike.assess.layers import summarise_layers
+from lightlike.assess.measurement import Measurement
+from lightlike.errors import choice_error
+from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.length.criteria import criteria_of
+from lightlike.length.description import UNITS, DescriptionLength
+from lightlike.length.gaussian import expand, gaussian_razor
+from lightlike.length.priors import Prior, resolve_prior
+from lightlike.metric.fisher import Fisher
+from lightlike.metric.root import Root
+from lightlike.problem.likelihoods import Likelihood
+from lightlike.problem.problem import Problem
+from lightlike.progress import Progress
+from lightlike.spectrum.dense import EPS
+from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.spectrum import Spectrum
+
+# Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.
+CROWDED = 0.25
+
+
+def measure(
+    model: nn.Module,
+    data: Any,
+    likelihood: str | Likelihood,
+    *,
+    parameters: str | Sequence[str] | None = None,
+    prior: Prior | None = None,
+    method: str = "auto",
+    units: str = "nats",
+    seed: int = 0,
+    progress: str | bool | Progress = "auto",
+    out: str | os.PathLike[str] | None = None,
+    memory: int | float | str | None = None,
+    layers: bool | None = None,
+) -> Measurement:
+    """Measure a network: local dimension, Fisher spectrum and description length of the labels.
+
+    Args:
+        model: Any module that PyTorch can differentiate, in eval mode. It is not changed.
+        data: `(x, y)`, `(x,)`, a Dataset, a DataLoader or any re-iterable of batches; labels are
+            optional, without them the fit term is None.
+        likelihood: "categorical", "gaussian", "bernoulli", "poisson", or an object from
+            `lightlike.likelihoods`.
+        parameters: None (all that require grad), a regular expression on names, or a list.
+        prior: From `lightlike.priors`; N(0, I) unless given.
+        method: "auto", "gram", "metric" or "svd"; see `lightlike.plan`.
+        units: "nats" or "bits", for `length`.
+        seed: Recorded; nothing on the exact routes is random.
+        progress: "auto", True or False; goes to stderr.
+        out: Where to save the result.
+        memory: What may be used, in bytes or as "8 GB".
+        layers: Whether to measure the dimension of each layer; only if cheap unless given.
+
+    Returns:
+        A `Measurement`: d̂ = rank Î(θ), the eigenvalues of Î(θ) = (1/N) Σ J_iᵀ Λ_i J_i and the
+        Gaussian razor with all its terms (arXiv 1905.11027).
+
+    Raises:
+        LightlikeError: one of `lightlike.errors`; the message says what happened, why it matters
+            and what to do.
+    """
+    if units not in UNITS:
+        raise choice_error("units", units, [*map(repr, UNITS)])
+    prior = resolve_prior(prior)
+    budget = resolve_memory(memory)
+    start = time.perf_counter()
+    problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress))
+    prior.resolve(problem)
+    F = Fisher(Root(problem))
+    decomposition = F.decomposition(method, budget)
+    spectrum = decomposition.spectrum
+    dimension = dimension_of(spectrum)
+    length = gaussian_razor(problem, prior, decomposition, expand(problem))
+    operations = decomposition.route.operations
+    result = Measurement(
+        parameters=problem.parameters,
+        observations=problem.survey.observations,
+        rows=problem.survey.rows,
+        dimension=dimension,
+        spectrum=spectrum,
+        length=length.to(units),
+        layers=summarise_layers(F.root, operations, ranks=layers, memory=budget),
+        criteria=criteria_of(problem, int(dimension)),
+        likelihood=problem.likelihood.describe(),
+        excluded=problem.selection.excluded,
+        nll=problem.survey.nll,
+        record=_record(F, spectrum, dimension, seed, time.perf_counter() - start),
+        warnings=tuple(_warnings(F, spectrum, dimension, length)),
+    )
+    if out is not None:
+        result.save(out)
+    return result
+
+
+def _record(
+    F: Fisher, spectrum: Spectrum, dimension: Dimension, seed: int, seconds: float
+) -> dict[str, Any]:
+    selection = F.problem.selection
+    return {
+        "method": spectrum.method,
+        "reason": spectrum.reason,
+        "dtype": "float64",
+        "precision": F.root.precision,
+        "device": str(F.device),
+        "tolerance": dimension.tolerance,
+        "tolerance_from": "max(K, D) eps, relative to the largest singular value of A",
+        "seed": seed,
+        "share_measured": selection.size / (selection.size + selection.excluded_size),
+        "fingerprint": F.problem.fingerprint,
+        "back_propagation": sorted(set(F.root.sweep.ways)),
+        "versions": {
+            "lightlike": version("lightlike"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "seconds": round(seconds, 3),
+        "peak_memory": _peak_memory(),
+    }
+
+
+def _warnings(
+    F: Fisher, spectrum: Spectrum, dimension: Dimension, length: DescriptionLength
+) -> list[str]:
+    found = []
+    if F.root.precision > EPS:
+        found.append(
+            f"The model computes in lower precision inside (rounding unit {F.root.precision:.1g}): "
+            "the dimension is certain from below only."
+        )
+    if dimension.lower != dimension.upper:
+        found.append(
+            f"Rounding hides whether the dimension is {dimension.lower:,} or up to "
+            f"{dimension.upper:,}; method='svd' or more memory would decide it."
+        )
+    if dimension.data_limited:
+        found.append("Every row of A is independent: more observations would raise the dimension.")
+    variance = length.prior.get("variance")
+    if isinstance(variance, float) and len(spectrum):
+        tau = 1.0 / (length.observations * variance)
+        inside = spectrum.above(tau / 10) - spectrum.above(tau * 10)
+        if inside > CROWDED * len(spectrum):
+            found.append(
+                f"{inside / len(spectrum):.0%} of the eigenvalues lie within a factor 10 of "
+                "1/(N σ²), where the quadratic picture is least safe."
+            )
+    excluded = F.problem.selection.excluded
+    if excluded:
+        names = ", ".join(excluded[:4]) + (" …" if len(excluded) > 4 else "")
+        found.append(f"Not measured (frozen or not selected): {names}.")
+    return found
+
+
+def _peak_memory() -> int | None:
+    """Largest resident size of this process so far, in bytes, where the system tells."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024

@@ -1,0 +1,168 @@
+"""The measurement of one network on one data set: all its numbers in one object, and on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lightlike import store
+from lightlike.assess.layers import LayerSummary
+from lightlike.assess.summary import as_html, as_text
+from lightlike.errors import StoreError
+from lightlike.geometry.dimension import Dimension
+from lightlike.length.description import DescriptionLength
+from lightlike.spectrum.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Dimension, spectrum and description length of a network, and what each is worth.
+
+    Attributes:
+        parameters: D, selected parameters.
+        observations: N.
+        rows: K = Σ rank Λ_i, rows of the root A.
+        dimension: The local dimension d̂ = rank Î(θ).
+        spectrum: Eigenvalues of Î(θ).
+        length: Description length of the labels given the inputs, in the units asked for.
+        layers: One summary a layer.
+        criteria: AIC, BIC and baselines by name, in nats; None where undefined.
+        likelihood: Name and settings.
+        excluded: Parameters that were left out, frozen or not selected.
+        nll: −log p of each observation in nats, (N,), or None without labels.
+        record: Route, dtype, versions, fingerprints, seed, seconds, peak memory.
+        warnings: What to keep in mind when reading the numbers.
+    """
+
+    parameters: int
+    observations: int
+    rows: int
+    dimension: Dimension
+    spectrum: Spectrum
+    length: DescriptionLength
+    layers: list[LayerSummary]
+    criteria: dict[str, float | None]
+    likelihood: dict[str, object]
+    excluded: tuple[str, ...]
+    nll: Tensor | None
+    record: dict[str, Any]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers in plain Python types, fit for JSON; infinite ones become None."""
+        return {**self._header(), "eigenvalues": self.spectrum.eigenvalues.tolist()}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a result file (safetensors with a JSON header), whole or not at all.
+
+        Raises:
+            StoreError: if it cannot be written.
+        """
+        tensors = {"eigenvalues": self.spectrum.eigenvalues}
+        if self.nll is not None:
+            tensors["nll"] = self.nll
+        store.write(path, tensors, {"kind": "measurement", **self._header()})
+
+    def _header(self) -> dict[str, Any]:
+        spectrum = {
+            f.name: getattr(self.spectrum, f.name)
+            for f in dataclasses.fields(self.spectrum)
+            if f.name != "eigenvalues"
+        }
+        length = dataclasses.asdict(self.length)
+        derived = {"total": self.length.total, "complexity": self.length.complexity}
+        header = {
+            "parameters": self.parameters,
+            "observations": self.observations,
+            "rows": self.rows,
+            "dimension": dataclasses.asdict(self.dimension),
+            "spectrum": spectrum,
+            "length": {**length, **derived},
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "criteria": self.criteria,
+            "likelihood": self.likelihood,
+            "excluded": list(self.excluded),
+            "record": self.record,
+            "warnings": list(self.warnings),
+        }
+        return dict(_plain(header))
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+
+def load(path: str | os.PathLike[str]) -> Measurement:
+    """Read a measurement that `save` wrote; needs neither model nor data.
+
+    Raises:
+        StoreError: if the file is missing, truncated, damaged or not a measurement.
+    """
+    tensors, header = store.read(path)
+    if header.get("kind") != "measurement":
+        raise StoreError(
+            f"{str(path)!r} holds a {header.get('kind')!r}, not a measurement.",
+            "Its numbers mean something else.",
+            "Name a file that Measurement.save wrote.",
+        )
+    try:
+        return _from_header(header, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"The header of {str(path)!r} is damaged ({type(error).__name__}: {error}).",
+            "Some of its numbers are missing.",
+            "Measure again.",
+        ) from error
+
+
+def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurement:
+    spectrum = dict(header["spectrum"])
+    spectrum["shape"] = tuple(spectrum["shape"])
+    spectrum["rank_bounds"] = tuple(spectrum["rank_bounds"])
+    length = {k: v for k, v in header["length"].items() if k not in ("total", "complexity")}
+    return Measurement(
+        parameters=header["parameters"],
+        observations=header["observations"],
+        rows=header["rows"],
+        dimension=_dimension(header["dimension"]),
+        spectrum=Spectrum(eigenvalues=tensors["eigenvalues"], **spectrum),
+        length=DescriptionLength(**length),
+        layers=[
+            LayerSummary(
+                name=layer["name"],
+                parameters=layer["parameters"],
+                trace=layer["trace"],
+                dimension=None if layer["dimension"] is None else _dimension(layer["dimension"]),
+            )
+            for layer in header["layers"]
+        ],
+        criteria=header["criteria"],
+        likelihood=header["likelihood"],
+        excluded=tuple(header["excluded"]),
+        nll=tensors.get("nll"),
+        record=header["record"],
+        warnings=tuple(header["warnings"]),
+    )
+
+
+def _dimension(fields: dict[str, Any]) -> Dimension:
+    gap = math.inf if fields["gap"] is None else fields["gap"]
+    return Dimension(**{**fields, "gap": gap})
+
+
+def _plain(value: Any) -> Any:
+    """The value in types that JSON has."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,127 @@
+"""What a measurement would cost and whether it would be exact, told before it is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightlike.metric.fisher import Fisher, fisher
+from lightlike.problem.likelihoods import Likelihood
+from lightlike.spectrum.memory import format_bytes, resolve_memory
+from lightlike.spectrum.routes import Route, choose, routes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The route that a measurement would take, and the others.
+
+    Attributes:
+        method: "gram", "metric" or "svd".
+        exact: Whether the result would be exact; all present routes are.
+        memory: Peak bytes, estimated.
+        seconds: Time, estimated from the operations and this machine's matrix-product rate.
+        reason: What it would do, with the sizes.
+        alternatives: The other routes, cheapest first.
+        parameters: D.
+        observations: N.
+        rows: K.
+        budget: Bytes that may be used.
+        rate: Measured float64 operations a second.
+    """
+
+    method: str
+    exact: bool
+    memory: float
+    seconds: float
+    reason: str
+    alternatives: tuple[Route, ...]
+    parameters: int
+    observations: int
+    rows: int
+    budget: int
+    rate: float
+
+    def __str__(self) -> str:
+        lines = [
+            f"D = {self.parameters:,} parameters, N = {self.observations:,} observations, "
+            f"K = {self.rows:,} rows",
+            f"route    {self.method}: {self.reason}; exact",
+            f"cost     about {format_seconds(self.seconds)}, {format_bytes(self.memory)} of "
+            f"{format_bytes(self.budget)}",
+        ]
+        for route in self.alternatives:
+            fits = "" if route.fits(self.budget) else "; does not fit"
+            lines.append(
+                f"or       {route.method}: {route.reason}, about "
+                f"{format_seconds(route.operations / self.rate)}, "
+                f"{format_bytes(route.memory)}{fits}"
+            )
+        return "\n".join(lines)
+
+
+def plan(
+    model: nn.Module,
+    data: Any,
+    likelihood: str | Likelihood,
+    *,
+    parameters: str | Sequence[str] | None = None,
+    method: str = "auto",
+    memory: int | float | str | None = None,
+) -> Plan:
+    """What `measure` would do with these arguments: route, exactness, memory and time.
+
+    Evaluates the model once on all data and once backwards on the first batch; nothing large is
+    allocated.
+
+    Raises:
+        CapacityError: if no exact route fits; it names the sizes and the ways out.
+    """
+    return plan_for(fisher(model, data, likelihood, parameters), method, memory)
+
+
+def plan_for(F: Fisher, method: str, memory: int | float | str | None) -> Plan:
+    """The plan for a Fisher matrix."""
+    root = F.root
+    budget = resolve_memory(memory)
+    rows, columns = root.shape
+    candidates = routes(rows, columns, root.gram_operations(), root.row_operations())
+    chosen = choose(candidates, method, budget)
+    rate = product_rate(root.device)
+    return Plan(
+        method=chosen.method,
+        exact=True,
+        memory=chosen.memory,
+        seconds=chosen.operations / rate,
+        reason=chosen.reason,
+        alternatives=tuple(r for r in candidates if r is not chosen),
+        parameters=columns,
+        observations=F.problem.survey.observations,
+        rows=rows,
+        budget=budget,
+        rate=rate,
+    )
+
+
+def product_rate(device: torch.device, size: int = 768) -> float:
+    """Float64 operations a second of a matrix product on a device, the best of three tries."""
+    a = torch.ones(size, size, dtype=torch.float64, device=device)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        float((a @ a)[0, 0])
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration to read."""
+    if seconds < 1:
+        return "1 s" if seconds > 0.5 else "under 1 s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

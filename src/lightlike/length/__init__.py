@@ -1,0 +1,1 @@
+"""Description lengths: priors, razors and the criteria they stand beside."""

@@ -1,0 +1,47 @@
+"""The spectrum of whatever is symmetric and positive semi-definite."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from lightlike.errors import choice_error
+from lightlike.spectrum.decomposition import Decomposition, decompose
+from lightlike.spectrum.dense import from_symmetric
+from lightlike.spectrum.operator import Factor, explicit
+from lightlike.spectrum.spectrum import Spectrum
+
+
+@runtime_checkable
+class Decomposable(Protocol):
+    """A matrix Aᵀ A that keeps decompositions of its root A."""
+
+    def decomposition(self, method: str = "auto", memory: Any = None) -> Decomposition:
+        """The decomposition by a route."""
+
+
+def spectrum(
+    F: Any, method: str = "auto", *, memory: int | float | str | None = None
+) -> Spectrum:
+    """Non-zero eigenvalues of Aᵀ A, exact in float64.
+
+    Args:
+        F: A Fisher matrix, a root A (then of Aᵀ A), or any symmetric positive semi-definite
+            matrix or operator with `shape` and `@`.
+        method: "auto" (the cheapest that fits), "gram" (eigenvalues of A Aᵀ), "metric" (of Aᵀ A)
+            or "svd" (singular values of A).
+        memory: Bytes or a text such as "8 GB" that may be used; nine tenths of what is available
+            unless given.
+
+    Raises:
+        ChoiceError: for an unknown method.
+        CapacityError: if no exact route fits; it names the sizes and the ways out.
+    """
+    if isinstance(F, Decomposable):
+        return F.decomposition(method, memory).spectrum
+    if isinstance(F, Factor):
+        return decompose(F, method, memory).spectrum
+    if method not in ("auto", "metric"):
+        raise choice_error("method", method, ["'auto'", "'metric' for a matrix without a root"])
+    full = explicit(F)
+    shape = (len(full), len(full))
+    return from_symmetric(full, shape, "dense", reason="eigenvalues of the matrix itself")
