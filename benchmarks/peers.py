@@ -27,7 +27,8 @@ def as_matrix(gram: Tensor) -> Tensor:
     """nngeometry's result as K × K, divided by N, rows by observation."""
     outputs, observations = gram.shape[:2]
     rows = outputs * observations
-    return gram.permute(1, 0, 3, 2).reshape(rows, rows) / observations
+    matrix: Tensor = gram.permute(1, 0, 3, 2).reshape(rows, rows) / observations
+    return matrix
 
 
 def softmax_root(logits: Tensor) -> Tensor:

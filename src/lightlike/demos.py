@@ -13,8 +13,8 @@ from lightlike.assess.measurement import Measurement
 from lightlike.errors import RunFileError
 from lightlike.progress import Progress
 
-WIDTH = 24
-STEPS = 400
+WIDTH = 16
+STEPS = 100
 HELD_OUT = 360
 
 
@@ -48,7 +48,7 @@ def load_digits(seed: int = 0, dtype: torch.dtype = torch.float32) -> Digits:
 
 
 def train_mlp(digits: Digits, seed: int = 0) -> nn.Sequential:
-    """A 64-24-24-10 leaky-ReLU network, trained with Adam and a little weight decay."""
+    """A 64-16-16-10 leaky-ReLU network, trained with Adam and a little weight decay."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = nn.Sequential(

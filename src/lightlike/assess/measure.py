@@ -31,6 +31,8 @@ from lightlike.spectrum.spectrum import Spectrum
 
 # Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.
 CROWDED = 0.25
+# Orders of magnitude between singular values around the cut that make a clear gap.
+CLEAR_GAP = 2.0
 
 
 def measure(
@@ -146,6 +148,11 @@ def _warnings(
         found.append(
             f"Rounding hides whether the dimension is {dimension.lower:,} or up to "
             f"{dimension.upper:,}; method='svd' or more memory would decide it."
+        )
+    if dimension.lower == dimension.upper and 0 <= dimension.gap < CLEAR_GAP:
+        found.append(
+            f"No clear gap at the cut (a factor {10**dimension.gap:.1f} between singular values): "
+            "the dimension depends on the tolerance, see .spectrum.rank(tolerance)."
         )
     if dimension.data_limited:
         found.append("Every row of A is independent: more observations would raise the dimension.")
