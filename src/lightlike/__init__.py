@@ -1,8 +1,8 @@
 """Exact Fisher-information geometry of PyTorch networks: dimension, spectrum, description length.
 
-    import lightlike as ll
-    m = ll.measure(model, (x, y), "categorical")
-    print(m)
+import lightlike as ll
+m = ll.measure(model, (x, y), "categorical")
+print(m)
 """
 
 from lightlike import errors

@@ -20,7 +20,7 @@ HELD_OUT = 360
 
 @dataclass(frozen=True)
 class Digits:
-    """scikit-learn's 1,797 handwritten digits, 8 × 8 pixels each, in a training and a held-out part."""
+    """The 1,797 handwritten digits of scikit-learn, 8 × 8 pixels each, in two parts."""
 
     train: tuple[Tensor, Tensor]
     held_out: tuple[Tensor, Tensor]
@@ -60,7 +60,7 @@ def train_mlp(digits: Digits, seed: int = 0) -> nn.Sequential:
     x, y = digits.train
     for _ in range(STEPS):
         optimiser.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
+        nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return model.eval()
 

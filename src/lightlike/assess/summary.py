@@ -126,11 +126,13 @@ def _layers(m: Measurement) -> list[tuple[str, str]]:
     for layer in m.layers[:MOST_LAYERS]:
         dimension = "—" if layer.dimension is None else f"{layer.dimension.value:,}"
         share = layer.trace / m.spectrum.trace if m.spectrum.trace else 0.0
-        rows.append((
-            "layer",
-            f"{layer.name or '(model)'}: dimension {dimension} of {layer.parameters:,}, "
-            f"{share:.0%} of the trace",
-        ))
+        rows.append(
+            (
+                "layer",
+                f"{layer.name or '(model)'}: dimension {dimension} of {layer.parameters:,}, "
+                f"{share:.0%} of the trace",
+            )
+        )
     if len(m.layers) > MOST_LAYERS:
         rows.append(("layer", f"… {len(m.layers) - MOST_LAYERS} more in .layers"))
     return rows

@@ -63,9 +63,7 @@ class Block:
         inner = tile.view(self.per_sample, self.samples, other.per_sample, other.samples)
         ordered = inner.permute(1, 0, 3, 2)
         if self.keep is None and other.keep is None:
-            out.view_as(out).unflatten(0, ordered.shape[:2]).unflatten(2, ordered.shape[2:]).add_(
-                ordered
-            )
+            out.view(ordered.shape).add_(ordered)
             return
         flat = ordered.flatten(0, 1).flatten(1, 2)
         if self.keep is not None:
@@ -95,19 +93,23 @@ def _join(run: Sequence[Block], units: Sequence[Unit]) -> Block:
             continue
         if len(present) < len(parts) or len({type(part) for part in present}) > 1:
             like = present[0].dense()
-            factors[unit] = Dense.join([
-                part or Dense(like.new_zeros(b.per_sample, b.samples, unit.width))
-                for part, b in zip(parts, run, strict=True)
-            ])
+            factors[unit] = Dense.join(
+                [
+                    part or Dense(like.new_zeros(b.per_sample, b.samples, unit.width))
+                    for part, b in zip(parts, run, strict=True)
+                ]
+            )
         else:
             factors[unit] = type(present[0]).join(present)
     keep = None
     if any(block.keep is not None for block in run):
         device = next(block.keep.device for block in run if block.keep is not None)
-        keep = torch.cat([
-            block.keep
-            if block.keep is not None
-            else torch.ones(block.samples, block.per_sample, dtype=torch.bool, device=device)
-            for block in run
-        ])
+        keep = torch.cat(
+            [
+                block.keep
+                if block.keep is not None
+                else torch.ones(block.samples, block.per_sample, dtype=torch.bool, device=device)
+                for block in run
+            ]
+        )
     return Block(sum(b.samples for b in run), run[0].per_sample, factors, keep)

@@ -62,7 +62,7 @@ class Fisher:
         return self.root.metric()
 
     def trace(self) -> float:
-        """tr Î = ‖A‖²_F = (1/N) Σ_i tr(J_iᵀ Λ_i J_i)."""
+        """The trace tr Î = ‖A‖²_F = (1/N) Σ_i tr(J_iᵀ Λ_i J_i)."""
         return sum(float(slab.square().sum()) for slab in self.root.slabs("Trace"))
 
 

@@ -26,9 +26,9 @@ def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor) -> Non
     tiles: list[tuple[int, Block]] = []
     start = 0
     for block in blocks:
-        for tile in block.tiles(TILE_ROWS):
-            tiles.append((start, tile))
-            start += tile.rows
+        for part in block.tiles(TILE_ROWS):
+            tiles.append((start, part))
+            start += part.rows
     largest = max((t.samples * t.per_sample for _, t in tiles), default=0)
     buffer = out.new_empty(largest * largest)
     for index, (row, mine) in enumerate(tiles):
@@ -43,14 +43,16 @@ def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor) -> Non
             mine.write(tile, theirs, target)
 
 
-def mirror(matrix: Tensor, step: int = 1024) -> Tensor:
-    """Copy the lower triangle of a square matrix to the upper one, in place."""
+def mirror(matrix: Tensor, step: int = 256) -> Tensor:
+    """Copy the lower triangle of a square matrix to the upper one, in place, cache by cache."""
     n = len(matrix)
     for start in range(0, n, step):
-        stop = min(start + step, n)
-        corner = matrix[start:stop, start:stop]
+        rows = slice(start, min(start + step, n))
+        corner = matrix[rows, rows]
         corner.copy_(corner.tril() + corner.tril(-1).T)
-        matrix[start:stop, stop:] = matrix[stop:, start:stop].T
+        for column in range(0, start, step):
+            columns = slice(column, column + step)
+            matrix[columns, rows] = matrix[rows, columns].T
     return matrix
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,6 +38,9 @@ def gradient(problem: Problem) -> Tensor:
     return total
 
 
+Targets = Sequence[GradientEdge | Tensor]
+
+
 class Backward:
     """Many vector-Jacobian products at once; one by one for models that vmap cannot follow.
 
@@ -47,9 +51,7 @@ class Backward:
     def __init__(self) -> None:
         self.batched = True
 
-    def __call__(
-        self, h: Tensor, targets: Sequence[GradientEdge | Tensor], cotangents: Tensor
-    ) -> list[Tensor | None]:
+    def __call__(self, h: Tensor, targets: Targets, cotangents: Tensor) -> list[Tensor | None]:
         """Gradients at the targets for each of k cotangents (k, *h.shape): (k, ...) each.
 
         None for a target that the output does not depend on.
@@ -62,7 +64,7 @@ class Backward:
                 # fails too, its error is the one to see.
                 self.batched = False
         single = [
-            torch.autograd.grad(h, targets, c, retain_graph=True, allow_unused=True)
+            torch.autograd.grad(h, cast(Any, targets), c, retain_graph=True, allow_unused=True)
             for c in cotangents
         ]
         return [
@@ -71,13 +73,16 @@ class Backward:
         ]
 
     @staticmethod
-    def _together(
-        h: Tensor, targets: Sequence[GradientEdge | Tensor], cotangents: Tensor
-    ) -> list[Tensor | None]:
+    def _together(h: Tensor, targets: Targets, cotangents: Tensor) -> list[Tensor | None]:
         with warnings.catch_warnings():
             # An operation without a batching rule is looped over inside: slower, still exact.
             warnings.filterwarnings("ignore", message="There is a performance drop")
             found = torch.autograd.grad(
-                h, targets, cotangents, retain_graph=True, allow_unused=True, is_grads_batched=True
+                h,
+                cast(Any, targets),
+                cotangents,
+                retain_graph=True,
+                allow_unused=True,
+                is_grads_batched=True,
             )
         return list(found)

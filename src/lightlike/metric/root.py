@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
@@ -18,6 +20,8 @@ from lightlike.metric.units import Unit
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import available_memory
+
+FloatArray = NDArray[np.float64]
 
 # Bytes of a slab of explicitly written rows.
 SLAB = 128 << 20
@@ -97,7 +101,11 @@ class Root:
 
     def of_layer(self, layer: str) -> Root:
         """The columns of one layer, those of the parameters that the module `layer` owns."""
-        return Root(self.problem, None, layer, self.sweep)
+        part = Root(self.problem, None, layer, self.sweep)
+        if self.weights is not None:
+            entries = self.problem.selection.layers()[layer]
+            part.weights = torch.cat([self.weights[e.start : e.stop] for e in entries])
+        return part
 
     def scaled(self, weights: Tensor) -> Root:
         """A diag(w) for w (D,): the root of diag(w) Aᵀ A diag(w)."""
@@ -146,6 +154,7 @@ class Root:
                     for block in blocks
                 ]
                 joined = merge(found, units)
+                del found  # the joined blocks hold copies
                 self._note_traces(joined)
                 add_gram(joined, units, out)
         return mirror(out)
@@ -213,7 +222,7 @@ class Root:
         return columns.shape[1] == 1 and self.layer is None
 
     def _passes(self, rows: int) -> list[list[Unit]]:
-        budget = available_memory() // 2
+        budget = available_memory() // 3
         groups = passes(self.units, rows, budget)
         for units in groups:
             size = 8 * rows * sum(unit.held for unit in units)
@@ -231,8 +240,7 @@ class Root:
             return block
         column = self.weights[:, None]
         factors = {
-            unit: factor.scaled(unit.gather(column)[:, 0])
-            for unit, factor in block.factors.items()
+            unit: factor.scaled(unit.gather(column)[:, 0]) for unit, factor in block.factors.items()
         }
         return Block(block.samples, block.per_sample, factors, block.keep)
 
@@ -303,8 +311,10 @@ def tile_rows(block: Block, size: int) -> Tensor:
     return block.outward(out)
 
 
-def _numpy(function, device):  # type: ignore[no-untyped-def]
-    def call(x):  # type: ignore[no-untyped-def]
+def _numpy(
+    function: Callable[[Tensor], Tensor], device: torch.device
+) -> Callable[[FloatArray], FloatArray]:
+    def call(x: FloatArray) -> FloatArray:
         return function(torch.as_tensor(x, dtype=torch.float64, device=device)).cpu().numpy()
 
     return call

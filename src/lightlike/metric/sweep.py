@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from lightlike.errors import ConsistencyError, LightlikeError
 from lightlike.metric.blocks import Block
@@ -49,9 +50,7 @@ class Sweep:
         self._backward = Backward()
         first = next(problem.batches())
         outputs, capture, leftover = self._forward(first)
-        self.units = find_units(
-            problem.selection.entries, capture.calls, leftover, outputs.samples
-        )
+        self.units = find_units(problem.selection.entries, capture.calls, leftover, outputs.samples)
         self.precision = capture.precision
         self._device = outputs.h.device
 
@@ -74,7 +73,7 @@ class Sweep:
             "Look for custom autograd functions, in-place changes or hooks with state.",
         )
 
-    def _aligned(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block] | None:
+    def _aligned(self, batch: Batch, _: Outputs, units: Sequence[Unit]) -> list[Block] | None:
         if not all(unit.contracted for unit in units):
             return None
         outputs, capture, leftover = self._forward(batch)
@@ -124,12 +123,12 @@ class Sweep:
         leaves = {n: t for n, t in self.evaluator.leaves.items() if n in wanted}
         if samples > 1:
             leaves = {}
-        targets = [*(c.edge for c in calls), *leaves.values()]
+        targets: list[GradientEdge | Tensor] = [*(c.edge for c in calls), *leaves.values()]
         root = self._root(outputs)
         keep = None
         if outputs.observed is not None:
             keep = outputs.observed.view(samples, positions)
-        chosen = range(positions)
+        chosen: Sequence[int] = range(positions)
         if keep is not None and samples == 1:
             chosen, keep = [p for p in chosen if keep[0, p]], None
         size = 8 * sum(c.shape.numel() for c in calls) + 8 * sum(t.numel() for t in leaves.values())
@@ -177,8 +176,10 @@ class Sweep:
         else:
             cotangent[plain.observed] = mixed
         expected = self.problem.selection.split(vjp(self.evaluator, plain, cotangent))
-        found = {unit: torch.zeros(unit.width, 1, dtype=torch.float64, device=self._device)
-                 for unit in units}
+        found = {
+            unit: torch.zeros(unit.width, 1, dtype=torch.float64, device=self._device)
+            for unit in units
+        }
         start = 0
         for block in blocks:
             inner = block.inward(u[start : start + block.rows, None])
@@ -216,4 +217,6 @@ def _cotangents(root: Tensor, positions: Sequence[int], step: int) -> Iterator[T
 def _close(a: Tensor, b: Tensor, precision: float) -> bool:
     if a.shape != b.shape:
         return False
-    return float((a - b).detach().abs().max()) <= math.sqrt(precision) * float(b.detach().abs().max())
+    return float((a - b).detach().abs().max()) <= math.sqrt(precision) * float(
+        b.detach().abs().max()
+    )

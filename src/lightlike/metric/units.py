@@ -107,9 +107,9 @@ def unit_factor(
     """
     names = set(unit.names)
     mine = [(c.call, g) for c, g in calls if names & set(c.call.uses)]
-    if len(unit.entries) == 2 and all(set(call.uses) == names for call, _ in mine):
-        if not names & leaf_rows.keys():
-            return combine([call.factor(unit.names, g) for call, g in mine]) if mine else None
+    together = len(unit.entries) == 2 and all(set(call.uses) == names for call, _ in mine)
+    if together and not names & leaf_rows.keys():
+        return combine([call.factor(unit.names, g) for call, g in mine]) if mine else None
     parts: list[Factor | None] = []
     for name in unit.names:
         factors = [call.factor((name,), g) for call, g in mine if name in call.uses]

@@ -11,6 +11,7 @@ The eigenvalues of an explicit A Aᵀ or Aᵀ A are accurate to eps λ_1, so sin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -21,10 +22,12 @@ from lightlike.spectrum.dense import (
     from_symmetric,
     singular_values,
 )
-from lightlike.spectrum.operator import Factor
 from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.operator import Factor
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, choose, routes
 from lightlike.spectrum.spectrum import Spectrum
+
+Product = Callable[[Tensor], Tensor]
 
 # Eigenvalues below this share of the largest are taken to the refinement. The mixture with larger
 # ones is then of the order eps / √share, and what is left of it after removal of the order eps.
@@ -99,16 +102,13 @@ class Decomposition:
     def by_svd(self, reason: str) -> Spectrum:
         """From the singular values of A written out."""
         values = singular_values(self.factor.dense())
-        return from_singular_values(
-            values, self.factor.shape, self.precision, "svd", reason
-        )
+        return from_singular_values(values, self.factor.shape, self.precision, "svd", reason)
 
     def by_subspace(self) -> Spectrum:
         """Large eigenvalues as they are, small ones from A on their eigenvectors."""
         values, vectors = self.vectors
-        forward, backward = self.factor.mv, self.factor.rmv
-        if self.left:
-            forward, backward = backward, forward
+        products: tuple[Product, Product] = self.factor.mv, self.factor.rmv
+        forward, backward = reversed(products) if self.left else products
         few = int((values <= SMALL * values[-1]).sum())
         small, large = vectors[:, :few], vectors[:, few:]
         mixture = (large.T @ backward(forward(small))) / values[few:, None]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from lightlike.spectrum.operator import Factor
 from lightlike.spectrum.spectrum import Spectrum
 
 EPS = torch.finfo(torch.float64).eps
@@ -17,7 +18,7 @@ def eigenvalue_floor(size: int, largest: float, precision: float = EPS) -> float
     Rounding of the entries and of the decomposition are both of the order eps λ_1; over random
     and trained networks the largest error seen stays below this.
     """
-    return 10.0 * size**0.5 * precision * largest
+    return 10.0 * math.sqrt(size) * precision * largest
 
 
 def from_symmetric(
@@ -84,4 +85,5 @@ def singular_values(matrix: Tensor) -> Tensor:
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     if tall.shape[0] > 1.2 * tall.shape[1]:
         tall = torch.linalg.qr(tall, mode="r").R
-    return torch.linalg.svdvals(tall)
+    values: Tensor = torch.linalg.svdvals(tall)
+    return values

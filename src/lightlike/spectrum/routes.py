@@ -64,9 +64,7 @@ def routes(rows: int, columns: int, gram_operations: float, row_operations: floa
         ),
         Route(
             "svd",
-            row_operations
-            + 2 * 2.0 * large * small**2
-            + SVD_WEIGHT * 8 / 3 * float(small) ** 3,
+            row_operations + 2 * 2.0 * large * small**2 + SVD_WEIGHT * 8 / 3 * float(small) ** 3,
             3 * matrix + 3 * 8.0 * small**2,
             f"singular values of the {rows:,} × {columns:,} root itself",
         ),

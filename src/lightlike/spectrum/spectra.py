@@ -19,9 +19,7 @@ class Decomposable(Protocol):
         """The decomposition by a route."""
 
 
-def spectrum(
-    F: Any, method: str = "auto", *, memory: int | float | str | None = None
-) -> Spectrum:
+def spectrum(F: Any, method: str = "auto", *, memory: int | float | str | None = None) -> Spectrum:
     """Non-zero eigenvalues of Aᵀ A, exact in float64.
 
     Args:

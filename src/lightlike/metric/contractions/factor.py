@@ -100,7 +100,7 @@ class Dense(Factor):
 
     def narrow(self, start: int, length: int) -> Dense:
         """The factor of some of the samples."""
-        return Dense(self.rows.narrow(1, start, length))
+        return Dense(self.rows.narrow(1, start, length).contiguous())
 
     @classmethod
     def join(cls, parts: Sequence[Factor]) -> Dense:

@@ -83,7 +83,8 @@ class Outer(Factor):
     def narrow(self, start: int, length: int) -> Outer:
         """The factor of some of the samples."""
         g, x = self.g.narrow(1, start, length), self.x.narrow(0, start, length)
-        return Outer(x, g, bias=self.bias)
+        # Laid out once here, not at every product that follows.
+        return Outer(x, g.contiguous(), bias=self.bias)
 
     @classmethod
     def join(cls, parts: Sequence[Factor]) -> Outer:
@@ -213,7 +214,7 @@ def combine(factors: Sequence[Factor]) -> Factor:
 
 
 def _arguments(
-    input: Tensor,  # noqa: A002 — PyTorch's own name
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:

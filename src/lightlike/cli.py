@@ -1,0 +1,117 @@
+"""The command line: results on stdout, progress and errors on stderr.
+
+Exit codes: 0 done; 1 the input cannot be measured (one paragraph on stderr says why and what to
+do); 2 the command was misused; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lightlike.assess.measure import measure as measure_model
+from lightlike.assess.measurement import Measurement, load
+from lightlike.assess.planning import plan as plan_model
+from lightlike.demos import demo as run_demo
+from lightlike.errors import LightlikeError
+from lightlike.runfile import read_run
+
+app = typer.Typer(
+    help="Dimension, Fisher spectrum and description length of PyTorch networks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # so that the run file in the help stays as it is written
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Out = Annotated[Path | None, typer.Option(help="File to write the result to.")]
+RunFile = Annotated[Path, typer.Argument(help="A TOML run file; see `lightlike measure --help`.")]
+NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
+
+
+@app.command()
+def demo(
+    as_json: AsJson = False,
+    out: Out = Path("digits.safetensors"),
+    seed: Annotated[int, typer.Option(help="Of the split and the initial weights.")] = 0,
+    quiet: Annotated[bool, NO_PROGRESS] = False,
+) -> None:
+    """Train a small network on real handwritten digits and measure it (under a minute)."""
+    result = run_demo(seed=seed, progress=not quiet and "auto", out=out)
+    show_result(result, as_json=as_json)
+    if not as_json:
+        held_out = result.record["held_out"]
+        typer.echo(
+            f"held out     {held_out['accuracy']:.1%} of {held_out['observations']} digits right "
+            f"({held_out['training_accuracy']:.1%} in training); written to {out}"
+        )
+
+
+@app.command()
+def measure(
+    run: RunFile,
+    as_json: AsJson = False,
+    out: Out = None,
+    quiet: Annotated[bool, NO_PROGRESS] = False,
+) -> None:
+    r"""Measure the model and data that a run file names.
+
+    A run file is TOML:
+
+    \b
+    [model]
+    factory = "package.module:function"   # returns the module
+    weights = "weights.safetensors"       # optional
+    arguments = { width = 32 }            # optional
+    [data]
+    factory = "package.module:function"   # returns (x, y), a DataLoader, ...
+    [measure]
+    likelihood = "categorical"            # or { name = "gaussian", variance = 0.1 }
+    prior = { variance = "evidence" }     # optional; variance 1 unless given
+    out = "result.safetensors"            # optional; also parameters, method, units, memory
+    """
+    asked = read_run(run)
+    options = {**asked.options, "progress": not quiet and "auto"}
+    if out is not None:
+        options["out"] = out
+    show_result(
+        measure_model(asked.model, asked.data, asked.likelihood, **options), as_json=as_json
+    )
+
+
+@app.command()
+def plan(run: RunFile) -> None:
+    """Say what `measure` would do with a run file: route, memory, time; compute nothing large."""
+    asked = read_run(run)
+    options = {k: v for k, v in asked.options.items() if k in ("parameters", "method", "memory")}
+    typer.echo(str(plan_model(asked.model, asked.data, asked.likelihood, **options)))
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A result file.")], as_json: AsJson = False
+) -> None:
+    """Print a saved result; needs neither the model nor the data."""
+    show_result(load(file), as_json=as_json)
+
+
+def show_result(result: Measurement, *, as_json: bool) -> None:
+    """Print a measurement on stdout."""
+    text = json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result)
+    typer.echo(text)
+
+
+def main() -> None:
+    """Run the command line; errors of this library become one paragraph and exit code 1."""
+    try:
+        app()
+    except LightlikeError as error:
+        sys.stderr.write(f"lightlike: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("lightlike: interrupted\n")
+        sys.exit(130)

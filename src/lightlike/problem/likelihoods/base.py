@@ -1,0 +1,113 @@
+"""What every likelihood can do, and the checks that they share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lightlike.errors import TargetError
+
+
+class Likelihood(ABC):
+    """What turns a model's outputs into a distribution over labels. Subclass it for your own.
+
+    A subclass implements `nll`, `root` and `sample`. The last dimension of the model's output
+    (or `output_dim`) holds the m parameters of one observation; every other dimension counts
+    observations.
+    """
+
+    name: ClassVar[str] = "custom"
+    output_dim: int = -1
+
+    @abstractmethod
+    def nll(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """−log p(y | h) of each observation: (n, m), (n, ...) -> (n,)."""
+
+    @abstractmethod
+    def root(self, outputs: Tensor) -> Tensor:
+        """L with L Lᵀ = E_y[s sᵀ], s the score in h: (n, m) -> (n, m, r), r its rank."""
+
+    @abstractmethod
+    def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one label for each observation: (n, m) -> (n, ...), in the form `nll` takes."""
+
+    def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:  # noqa: ARG002
+        """Check labels against outputs of shape (*positions, width) and flatten them to (n, ...).
+
+        Raises:
+            TargetError: if there is not one label for each position, or an entry is not finite.
+        """
+        if targets.shape[: len(positions)] != positions:
+            raise shape_error(targets, (*positions, "..."), self.name)
+        targets = targets.reshape(-1, *targets.shape[len(positions) :])
+        return finite_targets(targets.double()) if targets.is_floating_point() else targets
+
+    def observed(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Mask of the observations that count, or None if all do. Takes arranged labels."""
+        return None
+
+    def check_outputs(self, width: int) -> None:  # noqa: B027
+        """Raise a ModelError if outputs with `width` entries cannot be this likelihood's."""
+
+    def uniform_nll(self, width: int) -> float | None:  # noqa: ARG002
+        """Nats per observation of a code that knows nothing; None where labels are not discrete."""
+        return None
+
+    def label_entropy(self, targets: Tensor) -> float | None:  # noqa: ARG002
+        """Empirical entropy of the labels in nats per observation; None where not discrete."""
+        return None
+
+    def describe(self) -> dict[str, object]:
+        """Name and settings, for the record."""
+        return {"name": self.name}
+
+
+class Elementwise(Likelihood):
+    """Labels are numbers, `target_width` of them an observation, each with a density of its own."""
+
+    def target_width(self, width: int) -> int:
+        """Number of label entries of one observation whose output has `width` entries."""
+        return width
+
+    def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:
+        """Labels of shape (*positions, w), or (*positions,) if w = 1, become (n, w) in float64.
+
+        Raises:
+            TargetError: if the shape is another, or an entry is not finite.
+        """
+        expected = (*positions, self.target_width(width))
+        if targets.shape == positions and expected[-1] == 1:
+            targets = targets.unsqueeze(-1)
+        if tuple(targets.shape) != expected:
+            raise shape_error(targets, expected, self.name)
+        return finite_targets(targets.reshape(-1, expected[-1])).double()
+
+
+def shape_error(targets: Tensor, expected: tuple[object, ...], name: str) -> TargetError:
+    """The error for labels whose shape does not follow from the outputs'."""
+    return TargetError(
+        f"Labels have shape {tuple(targets.shape)}; the model's outputs call for "
+        f"({', '.join(map(str, expected))}) under the {name} likelihood.",
+        "Broadcasting them silently would pair labels with the wrong outputs.",
+        "Reshape the labels, or say where the classes are with Categorical(dim=...).",
+    )
+
+
+def finite_targets(targets: Tensor) -> Tensor:
+    """The labels themselves, if they are all real and finite."""
+    if targets.is_complex():
+        raise TargetError(
+            "The labels are complex numbers.",
+            "None of the likelihoods gives them a probability.",
+            "Pass real labels.",
+        )
+    if not bool(torch.isfinite(targets).all()):
+        raise TargetError(
+            f"{int((~torch.isfinite(targets)).sum())} label entries are NaN or infinite.",
+            "The description length would be NaN too.",
+            "Drop those observations, or pass the data without labels.",
+        )
+    return targets

@@ -1,0 +1,217 @@
+"""Run files: a measurement of anyone's own model and data, described in TOML.
+
+[model]
+factory = "mypackage.models:build"      # called with the arguments below, returns a module
+arguments = { width = 32 }
+weights = "weights.safetensors"         # optional, loaded strictly into the module
+
+[data]
+factory = "mypackage.data:training_set" # returns anything that `measure` takes as data
+
+[measure]
+likelihood = "categorical"              # or { name = "gaussian", variance = 0.1 }
+prior = { variance = "evidence" }       # or { variance = 0.5 }
+out = "result.safetensors"
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from lightlike.errors import RunFileError, choice_error
+from lightlike.length.priors import Isotropic, Prior
+from lightlike.problem.likelihoods import NAMED, Likelihood, resolve_likelihood
+
+TABLES = {
+    "model": {"factory", "arguments", "weights"},
+    "data": {"factory", "arguments"},
+    "measure": {"likelihood", "prior", "parameters", "method", "units", "seed", "memory", "out",
+                "layers"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run file asks for.
+
+    Attributes:
+        model: The module, with its weights, in eval mode unless its factory says otherwise.
+        data: What the data factory returned.
+        likelihood: The output distribution.
+        options: Keyword arguments of `measure`.
+    """
+
+    model: nn.Module
+    data: Any
+    likelihood: Likelihood
+    options: dict[str, Any]
+
+
+def read_run(path: Path) -> Run:
+    """Read a run file and call its factories.
+
+    Modules are looked for in the folder of the run file, in the present one, and where Python
+    looks anyway. Paths in the file are relative to it.
+
+    Raises:
+        RunFileError: if the file is missing, not TOML, has unknown entries, or a factory fails.
+    """
+    table = _read(path)
+    options = dict(table["measure"])
+    likelihood = _likelihood(options.pop("likelihood", None))
+    if "prior" in options:
+        options["prior"] = _prior(options["prior"])
+    if "out" in options:
+        options["out"] = path.parent / options["out"]
+    with _importable(path.parent):
+        model = _call(table["model"], "model")
+        if not isinstance(model, nn.Module):
+            raise RunFileError(
+                f"The model factory returned a {type(model).__name__}.",
+                "Only a torch.nn.Module can be measured.",
+                "Let it return the module itself.",
+            )
+        if "weights" in table["model"]:
+            _load_weights(model, path.parent / table["model"]["weights"])
+        data = _call(table["data"], "data")
+    return Run(model, data, likelihood, options)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFileError(
+            f"The run file {str(path)!r} cannot be read ({error}).",
+            "It names the model and the data.",
+            "Check the path.",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise RunFileError(
+            f"{str(path)!r} is not valid TOML ({error}).",
+            "Half of it could mean something else.",
+            "Mend the line that is named.",
+        ) from error
+    _expect(set(table), set(TABLES), str(path), "table")
+    for name, known in TABLES.items():
+        part = table.setdefault(name, {})
+        if not isinstance(part, dict):
+            raise RunFileError(
+                f"{name!r} in {str(path)!r} is not a table.",
+                "Its entries cannot be found.",
+                f"Write them under [{name}].",
+            )
+        _expect(set(part), known, f"[{name}]", "entry")
+    for name in ("model", "data"):
+        if "factory" not in table[name]:
+            raise RunFileError(
+                f"{str(path)!r} has no [{name}] factory.",
+                "There is nothing to measure without it.",
+                f'Write [{name}] and below it factory = "package.module:function".',
+            )
+    return table
+
+
+def _expect(found: set[str], known: set[str], where: str, what: str) -> None:
+    if unknown := sorted(found - known):
+        raise RunFileError(
+            f"{where} has an unknown {what} {unknown[0]!r}.",
+            "A misspelt setting would be ignored silently.",
+            f"Use: {', '.join(sorted(known))}.",
+        )
+
+
+def _call(part: dict[str, Any], what: str) -> Any:
+    name = part["factory"]
+    factory = _find(name, what)
+    try:
+        return factory(**part.get("arguments", {}))
+    except Exception as error:
+        raise RunFileError(
+            f"The {what} factory {name!r} failed: {type(error).__name__}: {error}.",
+            f"Without it there is no {what}.",
+            "Call it in Python with the same arguments to see where.",
+        ) from error
+
+
+def _find(name: Any, what: str) -> Callable[..., Any]:
+    module_name, _, attribute = str(name).partition(":")
+    if not module_name or not attribute:
+        raise RunFileError(
+            f"The {what} factory {name!r} is not of the form package.module:function.",
+            "Nothing can be imported by it.",
+            "Name a module, a colon, and a function in it.",
+        )
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise RunFileError(
+            f"The {what} factory {name!r} cannot be imported: {type(error).__name__}: {error}.",
+            f"Without it there is no {what}.",
+            "Put the module beside the run file, in the present folder, or install it.",
+        ) from error
+    if not callable(found):
+        raise RunFileError(
+            f"The {what} factory {name!r} is a {type(found).__name__}, not a function.",
+            "It is called to make a fresh object.",
+            "Name a function or a class.",
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    try:
+        model.load_state_dict(load_file(str(path)))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunFileError(
+            f"The weights {str(path)!r} cannot be loaded: {error}.",
+            "A network with other weights has other numbers.",
+            "Save them with safetensors.torch.save_file(model.state_dict(), path).",
+        ) from error
+
+
+def _likelihood(value: Any) -> Likelihood:
+    if isinstance(value, dict):
+        settings = dict(value)
+        name = settings.pop("name", None)
+        if name not in NAMED:
+            raise choice_error("likelihood.name", name, [*map(repr, NAMED)])
+        try:
+            return NAMED[name](**settings)
+        except TypeError as error:
+            raise RunFileError(
+                f"The likelihood {name!r} does not take these settings ({error}).",
+                "Another distribution would be measured.",
+                "See lightlike.likelihoods for its settings.",
+            ) from error
+    return resolve_likelihood(value)
+
+
+def _prior(value: Any) -> Prior:
+    if isinstance(value, dict):
+        _expect(set(value), {"variance", "mean"}, "prior", "setting")
+        return Isotropic(**value)
+    return Isotropic(value)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    before = list(sys.path)
+    sys.path[:0] = [str(folder.resolve()), str(Path.cwd())]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
