@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -9,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
@@ -17,6 +20,7 @@ from lightlike.errors import StoreError
 
 SCHEMA = 1
 KEY = "lightlike"
+DIGEST = "sha256"
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Any) -> None:
@@ -27,8 +31,8 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: A
     """
     target = Path(path)
     text = json.dumps({"schema": SCHEMA, **header}, allow_nan=False)
-    data = serialise({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, {KEY: text})
-    write_bytes(target, data)
+    plain = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
+    write_bytes(target, serialise(plain, {KEY: text, DIGEST: digest_of(plain, text)}))
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -46,14 +50,17 @@ def write_bytes(target: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
+        temporary = None
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         raise StoreError(
             f"The file {str(target)!r} cannot be written ({error.strerror or error}).",
             "No part of it was kept; a file that stood there before is unchanged.",
             "Free some space, or name another folder.",
         ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -65,22 +72,20 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            if KEY not in metadata:
-                raise StoreError(
-                    f"{str(path)!r} is a safetensors file but not a result of lightlike.",
-                    "It has no header to say what its numbers mean.",
-                    "Name a file that was written by save() or with out=.",
-                )
-            header = json.loads(metadata[KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(metadata.get(KEY, "null"))
     except (OSError, SafetensorError, ValueError) as error:
-        if isinstance(error, StoreError):
-            raise
         raise StoreError(
             f"{str(path)!r} cannot be read as a result file ({error}).",
             "It is missing, truncated or something else.",
             "Check the path, or measure again.",
         ) from error
+    if KEY not in metadata:
+        raise StoreError(
+            f"{str(path)!r} is a safetensors file but not a result of lightlike.",
+            "It has no header to say what its numbers mean.",
+            "Name a file that was written by save() or with out=.",
+        )
     if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
         raise StoreError(
             f"The header of {str(path)!r} is damaged.",
@@ -94,7 +99,23 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
             "Fields may have changed their meaning.",
             "Upgrade lightlike.",
         )
+    if metadata.get(DIGEST) != digest_of(tensors, metadata[KEY]):
+        raise StoreError(
+            f"{str(path)!r} is damaged: its checksum is not that of its contents.",
+            "Some of its numbers are no longer those that were written.",
+            "Copy it again from where it was written, or measure again.",
+        )
     return tensors, header
+
+
+def digest_of(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of a header and of tensors with their names, types and shapes."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _umask() -> int:

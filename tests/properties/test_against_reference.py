@@ -1,6 +1,8 @@
 """The root, its products and its spectrum against a naive reference, on random networks."""
 
 import random
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -33,16 +35,26 @@ def examples(count):
     )
 
 
+class Question(NamedTuple):
+    likelihood: str
+    m: int
+    n: int
+    cuts: list[int]
+    seed: int
+    aspect: Callable[..., None]
+
+
 @st.composite
 def questions(draw, width=st.integers(2, 4)):
-    """A likelihood, a number of outputs that suits it, N, where batches end, a seed."""
+    """A likelihood, outputs that suit it, N, where batches end, a seed, and what to check."""
     name = draw(st.sampled_from(list(LIKELIHOODS)))
     m = draw(width)
     if name == "heteroscedastic":
         m = 2 * ((m + 1) // 2)
     n = draw(st.integers(1, 9))
     cuts = draw(st.sets(st.integers(1, n), max_size=3)) - {n}
-    return name, m, n, sorted(cuts), draw(st.integers(0, 2**20))
+    aspect = draw(st.sampled_from([check_operator, check_scaled, check_layers, check_invariance]))
+    return Question(name, m, n, sorted(cuts), draw(st.integers(0, 2**20)), aspect)
 
 
 def cut(x, cuts):
@@ -56,21 +68,14 @@ def close(found, expected, tolerance=1e-12, scale=None):
 
 
 def check(model, x, question, parameters=None, names=None):
-    """Everything that a root and its spectrum answer, against A from numpy."""
-    name, _, n, cuts, seed = question
-    batches = cut(x, cuts)
-    A = whitened(model, batches, name, variance=0.3, names=names)
-    F = ll.fisher(model, batches, LIKELIHOODS[name], parameters)
-    root = F.root
-    check_spectrum(F, A)
-    dense = root.dense().numpy()
-    assert dense.shape == root.shape == (root.shape[0], A.shape[1])
+    """What a root and its spectrum answer, against A from numpy."""
+    batches = cut(x, question.cuts)
+    A = whitened(model, batches, question.likelihood, variance=0.3, names=names)
+    F = ll.fisher(model, batches, LIKELIHOODS[question.likelihood], parameters)
     assert F.shape == (A.shape[1],) * 2
-    check_products(root, A.T @ A, seed)
-    check_operator(F, dense, seed)
-    check_scaled(root, dense, seed)
-    check_layers(root, dense, seed)
-    check_invariance(model, x, question, root, dense, names)
+    check_spectrum(F, A)
+    dense = check_products(F.root, A.T @ A, question.seed)
+    question.aspect(F, dense, model=model, x=x, question=question)
 
 
 def check_spectrum(F, A):
@@ -106,10 +111,12 @@ def check_products(root, expected, seed):
     assert sum(root.traces.values()) == pytest.approx(np.trace(expected), rel=1e-12)
     v = nets.normal(root.shape[1], 2, seed=seed)
     assert close(root.rmv(root.mv(v)), expected @ v.numpy(), 1e-11, np.linalg.norm(expected) * 4)
+    assert dense.shape == root.shape == (root.shape[0], len(expected))
+    return dense
 
 
-def check_operator(F, dense, seed):
-    root, scale = F.root, 4 * np.linalg.norm(dense)
+def check_operator(F, dense, *, question, **_):
+    root, scale, seed = F.root, 4 * np.linalg.norm(dense), question.seed
     rows, columns = root.shape
     v, u = nets.normal(columns, 3, seed=seed), nets.normal(rows, 3, seed=seed + 1)
     Av, Au = dense @ v.numpy(), dense.T @ u.numpy()
@@ -140,7 +147,8 @@ def check_operator(F, dense, seed):
     assert F.trace() == pytest.approx((dense**2).sum(), rel=1e-12)
 
 
-def check_scaled(root, dense, seed):
+def check_scaled(F, dense, *, question, **_):
+    root, seed = F.root, question.seed
     rows, columns = root.shape
     constant = torch.full((columns,), 1.7, dtype=torch.float64)
     for w in (constant, nets.normal(columns, seed=seed + 2).exp()):
@@ -158,7 +166,8 @@ def check_scaled(root, dense, seed):
         assert close(twice.dense(), expected * w.numpy())
 
 
-def check_layers(root, dense, seed):
+def check_layers(F, dense, *, question, **_):
+    root, seed = F.root, question.seed
     root.dense()
     traces = dict(root.traces)
     for name, entries in root.problem.selection.layers().items():
@@ -178,14 +187,13 @@ def check_layers(root, dense, seed):
         assert close(both.dense(), mine * w.numpy()[columns], scale=scale * float(w.max()))
 
 
-def check_invariance(model, x, question, root, dense, names):
+def check_invariance(F, dense, *, model, x, question):
     """Another split, and the same parameters named in another order."""
-    name, _, n, _, seed = question
-    shuffle = random.Random(seed)
-    chosen = [e.name for e in root.problem.selection.entries]
+    shuffle = random.Random(question.seed)
+    chosen = [e.name for e in F.root.problem.selection.entries]
     shuffle.shuffle(chosen)
-    others = sorted(shuffle.sample(range(1, n), shuffle.randint(0, n - 1)))
-    again = ll.fisher(model, cut(x, others), LIKELIHOODS[name], chosen).root
+    others = sorted(shuffle.sample(range(1, question.n), shuffle.randint(0, question.n - 1)))
+    again = ll.fisher(model, cut(x, others), LIKELIHOODS[question.likelihood], chosen).root
     assert close(again.dense(), dense)
     assert close(again.gram(), dense @ dense.T)
 
@@ -212,7 +220,7 @@ NORMS = {"none": None, "layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
     st.booleans(),
 )
 def test_perceptrons(question, n, hidden, activation, bias, norm, frozen):
-    _, m, size, _, seed = question
+    m, size, seed = question.m, question.n, question.seed
     model = nets.mlp([n, *hidden, m], activation, bias, NORMS[norm])
     model = nets.fill(model, seed)
     if frozen:
@@ -228,7 +236,7 @@ def test_perceptrons(question, n, hidden, activation, bias, norm, frozen):
     st.booleans(),
 )
 def test_parameters_used_in_odd_ways(question, kind, activation, frozen):
-    _, m, size, _, seed = question
+    m, size, seed = question.m, question.n, question.seed
     model = {
         "reused": lambda: nets.reused(3, 3, m, activation, 2),
         "two names": lambda: nets.two_names(3, 3, m, activation),
@@ -247,7 +255,7 @@ def test_parameters_used_in_odd_ways(question, kind, activation, frozen):
 @examples(25)
 @given(questions(), st.sampled_from([1, 2]), activations, st.booleans(), st.booleans())
 def test_convolutions(question, space, activation, bias, pooled):
-    _, m, size, _, seed = question
+    m, size, seed = question.m, question.n, question.seed
     conv = nn.Conv1d if space == 1 else nn.Conv2d
     norm = nn.BatchNorm1d if space == 1 else nn.BatchNorm2d
     act = nets.ACTIVATIONS[activation]
@@ -265,7 +273,7 @@ def test_convolutions(question, space, activation, bias, pooled):
 @examples(25)
 @given(questions(), st.integers(1, 3), activations, st.booleans())
 def test_an_observation_at_every_position(question, length, activation, norm):
-    _, m, size, _, seed = question
+    m, size, seed = question.m, question.n, question.seed
     model = nets.mlp([2, 3, m], activation, True, nn.LayerNorm if norm else None)
     if length > 1:
         mixing = nn.Conv1d(length, length, 1)
@@ -277,7 +285,7 @@ def test_an_observation_at_every_position(question, length, activation, norm):
 @examples(20)
 @given(questions(width=st.just(4)), st.sampled_from(["attention", "encoder"]), st.booleans())
 def test_attention(question, kind, tied):
-    _, m, size, _, seed = question
+    m, size, seed = question.m, question.n, question.seed
     layer = nets.Attention if kind == "attention" else nets.encoder
     model = nets.language_model(m, 4, 3, 2, layer, tied)
     model = nets.fill(model, seed)
@@ -288,7 +296,7 @@ def test_attention(question, kind, tied):
 @examples(20)
 @given(questions(), st.sampled_from([nn.LSTM, nn.GRU]), st.booleans())
 def test_recurrent_networks(question, kind, every):
-    _, m, size, _, seed = question
+    m, size, seed = question.m, question.n, question.seed
     model = nets.fill(nets.Recurrent(kind, 2, 2, m, every), seed)
     check(model, nets.normal(size, 3, 2, seed=seed + 9), question)
 
@@ -296,7 +304,7 @@ def test_recurrent_networks(question, kind, every):
 @examples(15)
 @given(questions(), st.sampled_from(["weight", "bias", r"^0\.", "all but one"]))
 def test_a_selection_is_the_same_columns(question, pattern):
-    _, m, size, _, seed = question
+    m, size, seed = question.m, question.n, question.seed
     model = nets.fill(nets.mlp([2, 3, 3, m], "tanh"), seed)
     names = [n for n, _ in model.named_parameters()]
     if pattern == "all but one":

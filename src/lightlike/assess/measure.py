@@ -157,7 +157,7 @@ def _warnings(
     if dimension.data_limited:
         found.append("Every row of A is independent: more observations would raise the dimension.")
     variance = length.prior.get("variance")
-    if isinstance(variance, float) and len(spectrum):
+    if isinstance(variance, int | float) and len(spectrum):
         tau = 1.0 / (length.observations * variance)
         inside = spectrum.above(tau / 10) - spectrum.above(tau * 10)
         if inside > CROWDED * len(spectrum):

@@ -114,7 +114,7 @@ def load(path: str | os.PathLike[str]) -> Measurement:
         )
     try:
         return _from_header(header, tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"The header of {str(path)!r} is damaged ({type(error).__name__}: {error}).",
             "Some of its numbers are missing.",

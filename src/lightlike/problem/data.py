@@ -38,6 +38,15 @@ class Batch:
         for value in (*self.args, *self.kwargs.values()):
             yield from _tensors(value)
 
+    def leaves(self) -> Iterator[tuple[str, Any]]:
+        """Every input and the labels with a name for its place in the call."""
+        for index, value in enumerate(self.args):
+            yield from _leaves(f"input {index}", value)
+        for name, value in self.kwargs.items():
+            yield from _leaves(f"input {name}", value)
+        if self.targets is not None:
+            yield "labels", self.targets
+
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, with floating-point inputs in double precision."""
 
@@ -83,13 +92,25 @@ class Stream:
             )
 
     def fingerprint(self) -> str:
-        """SHA-256 over the content and order of all tensors, labels included."""
-        digest = hashlib.sha256()
+        """SHA-256 over the content and order of all inputs and labels, however they are batched.
+
+        Each argument of the model is hashed on its own along the data: its name, the type and
+        shape of one item where that changes, and the entries.
+        """
+        digests: dict[str, Any] = {}
+        kinds: dict[str, str] = {}
         for batch in self:
-            targets = [] if batch.targets is None else [batch.targets]
-            for tensor in (*batch.tensors(), *targets):
-                update_digest(digest, tensor)
-        return digest.hexdigest()
+            for place, value in batch.leaves():
+                mine = digests.setdefault(place, hashlib.sha256(place.encode()))
+                shape = tuple(value.shape[1:]) if isinstance(value, Tensor) else None
+                kind = f"{value.dtype}{shape}" if isinstance(value, Tensor) else repr(value)
+                if kinds.get(place) != kind:
+                    mine.update(kind.encode())
+                    kinds[place] = kind
+                if isinstance(value, Tensor):
+                    mine.update(raw_bytes(value))
+        parts = [f"{place}:{part.hexdigest()}" for place, part in sorted(digests.items())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def double(dtype: torch.dtype) -> torch.dtype:
@@ -99,11 +120,19 @@ def double(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype.is_floating_point else dtype
 
 
-def update_digest(digest: Any, tensor: Tensor) -> None:
-    """Feed a tensor's dtype, shape and bytes to a hash."""
-    tensor = tensor.detach().cpu().contiguous()
-    digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over named tensors: names, types, shapes and entries."""
+    total = hashlib.sha256()
+    for name, tensor in tensors.items():
+        total.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        total.update(raw_bytes(tensor))
+    return total.hexdigest()
+
+
+def raw_bytes(tensor: Tensor) -> Any:
+    """The entries of a tensor as they lie in memory, row-major."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
 def as_batch(item: Any) -> Batch:
@@ -145,6 +174,12 @@ def _source(data: Any, batch_size: int) -> Iterable[Any]:
     if isinstance(data, Mapping):
         return _Slices(data, batch_size)
     if isinstance(data, tuple | list):
+        if isinstance(data, list) and _is_ambiguous(data):
+            raise DataError(
+                "The data are a list of two tensors of one type and shape.",
+                "They could be inputs and labels, or two batches of inputs.",
+                "Pass a tuple (x, y), or a list of batches [(x1,), (x2,)].",
+            )
         if _is_pair(data):
             return _Slices(tuple(data), batch_size)
         return data
@@ -167,7 +202,7 @@ def _is_pair(data: Sequence[Any]) -> bool:
     """Whether a tuple or list is (x,) or (x, y), not a list of batches."""
     if not 1 <= len(data) <= 2:
         return False
-    if isinstance(data, list) and not all(isinstance(d, Tensor | np.ndarray) for d in data):
+    if isinstance(data, list) and not all(map(_is_array, data)):
         return False
     if len(data) == 2 and not isinstance(data[1], Tensor | np.ndarray | None):
         return False
@@ -176,6 +211,17 @@ def _is_pair(data: Sequence[Any]) -> bool:
         # ((a, b), y) is one data set with two inputs; ((x1, y1),) is a tuple of one batch.
         return len(data) == 2
     return isinstance(first, Tensor | np.ndarray | Mapping)
+
+
+def _is_ambiguous(data: list[Any]) -> bool:
+    """Whether a list could be [x, y] as well as two batches of inputs."""
+    if len(data) != 2 or not all(map(_is_array, data)):
+        return False
+    return data[0].dtype == data[1].dtype and data[0].shape[1:] == data[1].shape[1:]
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor | np.ndarray)
 
 
 class _Slices:
@@ -264,3 +310,14 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for v in value:
             yield from _tensors(v)
+
+
+def _leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(f"{place}.{key}", item)
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            yield from _leaves(f"{place}.{index}", item)
+    else:
+        yield place, value

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +155,7 @@ def _chosen(
 
 
 def _check(names: dict[int, list[str]], tensors: dict[int, nn.Parameter]) -> None:
-    places: dict[tuple[torch.device, int], str] = {}
+    places: dict[torch.device, list[tuple[int, int, str]]] = {}
     for key, parameter in tensors.items():
         name = names[key][0]
         if isinstance(parameter, UninitializedParameter):
@@ -177,15 +178,19 @@ def _check(names: dict[int, list[str]], tensors: dict[int, nn.Parameter]) -> Non
                 "The metric is taken at the parameters' values.",
                 "Materialise the model and load its weights first.",
             )
-        place = (parameter.device, parameter.data_ptr())
-        if place in places:
-            raise ParameterError(
-                f"Parameters {places[place]!r} and {name!r} share memory but are two tensors.",
-                "They would be counted as two sets of coordinates although a change of one "
-                "changes the other.",
-                "Tie them by assigning the same nn.Parameter to both names, or clone one.",
-            )
-        places[place] = name
+        start = parameter.data_ptr()
+        stop = start + parameter.nbytes
+        places.setdefault(parameter.device, []).append((start, stop, name))
+    for spans in places.values():
+        spans.sort()
+        for (_, stop, first), (start, _, second) in pairwise(spans):
+            if start < stop:
+                raise ParameterError(
+                    f"Parameters {first!r} and {second!r} share memory but are two tensors.",
+                    "They would be counted as two sets of coordinates although a change of one "
+                    "changes the other.",
+                    "Tie them by assigning the same nn.Parameter to both names, or clone one.",
+                )
 
 
 def _listing(items: Sequence[str], limit: int = 12) -> str:
