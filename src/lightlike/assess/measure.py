@@ -28,6 +28,7 @@ from lightlike.progress import Progress
 from lightlike.spectrum.dense import EPS
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.spectrum import Spectrum
+from lightlike.store import check_place
 
 # Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.
 CROWDED = 0.25
@@ -78,6 +79,8 @@ def measure(
     """
     if units not in UNITS:
         raise choice_error("units", units, [*map(repr, UNITS)])
+    if out is not None:
+        check_place(out)
     prior = resolve_prior(prior)
     budget = resolve_memory(memory)
     start = time.perf_counter()
@@ -165,6 +168,11 @@ def _warnings(
                 f"{inside / len(spectrum):.0%} of the eigenvalues lie within a factor 10 of "
                 "1/(N σ²), where the quadratic picture is least safe."
             )
+    if F.root.sweep.mixes and len(F.problem.survey.samples) > 1:
+        found.append(
+            "An item alone gets another output than in its batch: if the first dimension is the "
+            "batch, every number here depends on how the data are batched."
+        )
     excluded = F.problem.selection.excluded
     if excluded:
         names = ", ".join(excluded[:4]) + (" …" if len(excluded) > 4 else "")

@@ -51,13 +51,13 @@ class Plan:
             f"D = {self.parameters:,} parameters, N = {self.observations:,} observations, "
             f"K = {self.rows:,} rows",
             f"route    {self.method}: {self.reason}; exact",
-            f"cost     about {format_seconds(self.seconds)}, {format_bytes(self.memory)} of "
+            f"cost     {format_seconds(self.seconds)}, {format_bytes(self.memory)} of "
             f"{format_bytes(self.budget)}",
         ]
         for route in self.alternatives:
             fits = "" if route.fits(self.budget) else "; does not fit"
             lines.append(
-                f"or       {route.method}: {route.reason}, about "
+                f"or       {route.method}: {route.reason}, "
                 f"{format_seconds(route.operations / self.rate)}, "
                 f"{format_bytes(route.memory)}{fits}"
             )
@@ -121,7 +121,7 @@ def product_rate(device: torch.device, size: int = 768) -> float:
 def format_seconds(seconds: float) -> str:
     """A duration to read."""
     if seconds < 1:
-        return "1 s" if seconds > 0.5 else "under 1 s"
+        return "under 1 s"
     if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"

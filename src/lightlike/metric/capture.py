@@ -69,8 +69,9 @@ class Capture(TorchFunctionMode):
         if fresh:
             output.requires_grad_(True)
         self.calls.append(Captured(call, get_gradient_edge(output), output.shape))
-        # A leaf must not be changed in place by what follows, such as ReLU(inplace=True).
-        return output.clone() if fresh else output
+        # What follows may work in place, such as ReLU(inplace=True): a leaf must not be changed so,
+        # and a view would move to a place in the graph that the edge does not see.
+        return output.clone() if fresh or output._is_view() else output
 
     def _name(self, tensor: Tensor | None) -> str | None:
         return None if tensor is None else self._names.get(id(tensor))

@@ -40,6 +40,7 @@ class Sweep:
     Attributes:
         units: The units of the selected parameters.
         precision: Largest rounding unit seen in the forward pass.
+        mixes: Whether an item's output alone differs from its output in the first batch.
         ways: How the batches of the last pass were back-propagated.
     """
 
@@ -52,6 +53,7 @@ class Sweep:
         outputs, capture, leftover = self._forward(first)
         self.units = find_units(problem.selection.entries, capture.calls, leftover, outputs.samples)
         self.precision = capture.precision
+        self.mixes = self._mixes(first, outputs)
         self._device = outputs.h.device
 
     def blocks(self, units: Sequence[Unit], stage: str) -> Iterator[list[Block]]:
@@ -61,9 +63,13 @@ class Sweep:
             yield self._blocks(batch, outputs, units)
 
     def _blocks(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block]:
+        probe: tuple[Tensor, Tensor] | None = None
         for way in (self._aligned, self._single, self._whole):
             blocks = way(batch, plain, units)
-            if blocks is not None and self._confirmed(blocks, plain, units):
+            if blocks is None:
+                continue
+            probe = probe or self._probe(plain)
+            if self._confirmed(blocks, probe, units):
                 self.ways.append(way.__name__.strip("_"))
                 return blocks
         raise ConsistencyError(
@@ -102,6 +108,15 @@ class Sweep:
     def _whole(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block]:
         outputs, capture, _ = self._forward(batch)
         return [self._rows(outputs, capture, units, 1, plain.samples * plain.positions)]
+
+    def _mixes(self, batch: Batch, outputs: Outputs) -> bool:
+        try:
+            alone = self.evaluator.outputs(batch.sample(0, outputs.samples))
+        except LightlikeError:
+            return False
+        if alone.samples != 1:
+            return False
+        return not _close(alone.h, outputs.h[: outputs.positions], self.precision)
 
     def _forward(self, batch: Batch) -> tuple[Outputs, Capture, set[str]]:
         """Outputs with calls captured, and the parameters that are also used otherwise."""
@@ -162,20 +177,27 @@ class Sweep:
         root = root / math.sqrt(self.problem.survey.observations)
         return root if outputs.observed is None else root * outputs.observed[:, None, None]
 
-    def _confirmed(self, blocks: Sequence[Block], plain: Outputs, units: Sequence[Unit]) -> bool:
-        """Whether the rows agree with one ordinary vector-Jacobian product."""
+    def _probe(self, plain: Outputs) -> tuple[Tensor, Tensor]:
+        """A random u, one entry a row of the batch, and Aᵀ u by plain differentiation."""
         generator = torch.Generator().manual_seed(len(self.ways))
-        rows = sum(block.rows for block in blocks)
-        u = torch.randn(rows, generator=generator, dtype=torch.float64).to(self._device)
         root = self._root(plain)
         counted = root if plain.observed is None else root[plain.observed]
+        rows = counted.shape[0] * counted.shape[-1]
+        u = torch.randn(rows, generator=generator, dtype=torch.float64).to(self._device)
         cotangent = torch.zeros_like(plain.h)
         mixed = (counted @ u.view(len(counted), -1, 1)).squeeze(-1)
         if plain.observed is None:
             cotangent = mixed
         else:
             cotangent[plain.observed] = mixed
-        expected = self.problem.selection.split(vjp(self.evaluator, plain, cotangent))
+        return u, vjp(self.evaluator, plain, cotangent)
+
+    def _confirmed(
+        self, blocks: Sequence[Block], probe: tuple[Tensor, Tensor], units: Sequence[Unit]
+    ) -> bool:
+        """Whether the rows agree with one ordinary vector-Jacobian product."""
+        u, product = probe
+        expected = self.problem.selection.split(product)
         found = {
             unit: torch.zeros(unit.width, 1, dtype=torch.float64, device=self._device)
             for unit in units

@@ -217,7 +217,7 @@ def _is_ambiguous(data: list[Any]) -> bool:
     """Whether a list could be [x, y] as well as two batches of inputs."""
     if len(data) != 2 or not all(map(_is_array, data)):
         return False
-    return data[0].dtype == data[1].dtype and data[0].shape[1:] == data[1].shape[1:]
+    return bool(data[0].dtype == data[1].dtype and data[0].shape[1:] == data[1].shape[1:])
 
 
 def _is_array(value: Any) -> bool:
