@@ -30,9 +30,32 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: A
         StoreError: if the file cannot be written; whatever stood there before still does.
     """
     target = Path(path)
-    text = json.dumps({"schema": SCHEMA, **header}, allow_nan=False)
     plain = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
-    write_bytes(target, serialise(plain, {KEY: text, DIGEST: digest_of(plain, text)}))
+    content = {"schema": SCHEMA, **header}
+    text = json.dumps({**content, DIGEST: digest_of(plain, content)}, allow_nan=False)
+    write_bytes(target, serialise(plain, {KEY: text}))
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Make sure that a file can be written there before something long is computed for it.
+
+    Raises:
+        StoreError: if the folder is missing or closed, or the path is a folder itself.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        reason = f"the folder {str(target.parent)!r} does not exist"
+    elif target.is_dir():
+        reason = "it is a folder"
+    elif not os.access(target.parent, os.W_OK | os.X_OK):
+        reason = f"the folder {str(target.parent)!r} is not open for writing"
+    else:
+        return
+    raise StoreError(
+        f"The file {str(target)!r} cannot be written: {reason}.",
+        "What was asked for would be computed and then lost.",
+        "Make the folder, or name another.",
+    )
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -74,7 +97,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         header = json.loads(metadata.get(KEY, "null"))
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{str(path)!r} cannot be read as a result file ({error}).",
             "It is missing, truncated or something else.",
@@ -99,7 +122,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
             "Fields may have changed their meaning.",
             "Upgrade lightlike.",
         )
-    if metadata.get(DIGEST) != digest_of(tensors, metadata[KEY]):
+    if header.pop(DIGEST, None) != digest_of(tensors, header):
         raise StoreError(
             f"{str(path)!r} is damaged: its checksum is not that of its contents.",
             "Some of its numbers are no longer those that were written.",
@@ -108,9 +131,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     return tensors, header
 
 
-def digest_of(tensors: Mapping[str, Tensor], text: str) -> str:
-    """SHA-256 of a header and of tensors with their names, types and shapes."""
-    digest = hashlib.sha256(text.encode())
+def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """SHA-256 of a header's content and of tensors with their names, types and shapes."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())

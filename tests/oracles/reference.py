@@ -50,9 +50,8 @@ def jacobians(model, batches, names=None):
         for observation in out:
             outputs.append(observation.detach().numpy())
             for entry in observation:
-                found = torch.autograd.grad(
-                    entry, leaves, retain_graph=True, allow_unused=True, materialize_grads=True
-                )
+                entry = entry + 0 * sum(leaf.sum() for leaf in leaves)
+                found = torch.autograd.grad(entry, leaves, retain_graph=True)
                 rows.append(torch.cat([g.reshape(-1) for g in found]).numpy())
     h = np.array(outputs)
     return h, np.array(rows).reshape(*h.shape, -1)

@@ -31,5 +31,3 @@ def criteria_of(problem: Problem, dimension: int) -> dict[str, float | None]:
         "uniform": None if uniform is None else n * uniform,
         "label_entropy": None if entropy is None else n * entropy,
     }
-
-

@@ -6,8 +6,8 @@ second order at θ̂ and integrating it exactly against the prior gives
     L = NLL_total + ½ δᵀΣ⁻¹δ − ½ rᵀ(H + Σ⁻¹)⁻¹r + ½ log det(I + Σ^½ H Σ^½),   r = g + Σ⁻¹δ,
 
 which is exact for a linear model with Gaussian noise (arXiv 1905.11027; MacKay 1992,
-doi:10.1162/neco.1992.4.3.415). All of it is done in prior units z = Σ^{-½}(θ − μ), where the root is
-A Σ^½ and the prior N(0, I).
+doi:10.1162/neco.1992.4.3.415). All of it is done in prior units z = Σ^{-½}(θ − μ), where the
+root is A Σ^½ and the prior N(0, I).
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from torch import Tensor
 
 from lightlike.errors import PriorError
 from lightlike.length.description import DescriptionLength
+from lightlike.length.displacement import displacement_of
 from lightlike.length.priors import Isotropic, Prior, ResolvedPrior
 from lightlike.metric.jacobian import gradient
 from lightlike.metric.root import Root
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
+from lightlike.spectrum.dense import eigenvalue_floor
 from lightlike.spectrum.spectrum import Spectrum
 
 # Search range of log σ² around 0 in empirical Bayes: beyond it a variance is no longer a number
@@ -77,17 +79,21 @@ def gaussian_razor(
         scale = float(resolved.variance[0])
         spectrum = spectrum or decomposition.spectrum
         eigenvalues = spectrum.eigenvalues * scale
-        matrix, root = decomposition.matrix * scale, _scaled(problem, decomposition, resolved)
+        matrix, root = decomposition.matrix * scale, _scaled(decomposition, resolved)
         left = decomposition.left
     else:
-        root = _scaled(problem, decomposition, resolved)
+        root = _scaled(decomposition, resolved)
         own = Decomposition(root, decomposition.route, decomposition.budget)
         spectrum, matrix, left = own.spectrum, own.matrix, own.left
         eigenvalues = spectrum.eigenvalues
     displacement, nll = None, None
     if expansion.gradient is not None and expansion.nll is not None:
         nll, g = shift_frozen(problem, resolved, root, expansion.nll, expansion.gradient)
-        displacement = displaced(problem, resolved, root, matrix, g, left=left)
+        z, b = in_prior_units(problem, resolved, g)
+        largest = float(eigenvalues[0]) if len(eigenvalues) else 0.0
+        displacement = displacement_of(
+            root, matrix, z, b, largest, left=left, budget=decomposition.budget
+        )
         displacement += nll - expansion.nll
         nll = expansion.nll
     return assemble(problem, resolved, spectrum, eigenvalues, nll, displacement)
@@ -119,49 +125,11 @@ def assemble(
     )
 
 
-def displaced(
-    problem: Problem, prior: ResolvedPrior, root: Root, matrix: Tensor, g: Tensor, *, left: bool
-) -> float:
-    """½ δᵀΣ⁻¹δ − ½ rᵀ(H + Σ⁻¹)⁻¹r over the parameters with a positive variance."""
+def in_prior_units(problem: Problem, prior: ResolvedPrior, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ^{-½}(θ̂ − μ), 0 for parameters without variance, and Σ^½ g."""
     sigma = prior.variance.sqrt()
     delta = problem.theta - prior.mean
-    z = torch.where(sigma > 0, delta / sigma.clamp_min(1e-300), 0.0)
-    r = sigma * g + z
-    quadratic = solve_quadratic(root, matrix, r, problem.survey.observations, left=left)
-    return 0.5 * float(z @ z) - 0.5 * quadratic
-
-
-def solve_quadratic(root: Root, matrix: Tensor, r: Tensor, n: int, *, left: bool) -> float:
-    """rᵀ (I + N Aᵀ A)⁻¹ r from an explicit A Aᵀ (left) or Aᵀ A, refined against A itself.
-
-    With x an approximate solution and e = r − (I + N Aᵀ A) x, the value is rᵀx + xᵀe up to
-    eᵀ(…)⁻¹e ≤ |e|²; e is driven down by iterative refinement.
-    """
-    system = n * matrix
-    system.diagonal().add_(1.0)
-    cholesky = torch.linalg.cholesky(system)
-
-    def solve(v: Tensor) -> Tensor:
-        if not left:
-            return torch.cholesky_solve(v[:, None], cholesky)[:, 0]
-        inner = torch.cholesky_solve(root.mv(v)[:, None], cholesky)[:, 0]
-        return v - n * root.rmv(inner)
-
-    def residual(x: Tensor) -> Tensor:
-        return r - x - n * root.rmv(root.mv(x))
-
-    x = solve(r)
-    e = residual(x)
-    for _ in range(3):
-        value = float(r @ x + x @ e)
-        if float(e @ e) <= 1e-15 * abs(value):
-            break
-        better = x + solve(e)
-        remainder = residual(better)
-        if float(remainder @ remainder) >= float(e @ e):
-            break
-        x, e = better, remainder
-    return float(r @ x + x @ e)
+    return torch.where(sigma > 0, delta / sigma.clamp_min(1e-300), 0.0), sigma * g
 
 
 def shift_frozen(
@@ -229,34 +197,34 @@ def fit_variance(
 def evidence_curve(  # type: ignore[no-untyped-def]
     problem: Problem, prior: ResolvedPrior, decomposition: Decomposition, g: Tensor
 ):
-    """The razor less NLL as a function of log σ², in the eigenbasis of Aᵀ A.
+    """The razor as a function of log σ², up to a constant, in the eigenbasis of Aᵀ A.
 
+    With p = vᵀg, q = vᵀδ along an eigenvector v and τ = 1/σ², the terms that depend on τ are
+    ½ N λ τ (q − p/(N λ))² / (N λ + τ) + ½ log(1 + N λ/τ): the likelihood peaks at q − p/(N λ).
     g lies in the row space of A because scores lie in the range of their covariance; what rounding
     puts elsewhere is left out.
     """
     n = problem.survey.observations
     delta = problem.theta - prior.mean
     values, vectors = decomposition.vectors
-    keep = values > decomposition.first.floor
+    keep = values > eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
     values, vectors = values[keep], vectors[:, keep]
     both = torch.stack([g, delta], 1)
     if decomposition.left:
         both = (vectors.T @ decomposition.factor.mv(both)) / values.sqrt()[:, None]
     else:
         both = vectors.T @ both
-    p, q = both[:, 0], both[:, 1]
-    rest = max(float(delta @ delta) - float(q @ q), 0.0)
+    h = n * values
+    squares = (both[:, 1] - both[:, 0] / h).square()
 
     def razor(log_variance: float) -> float:
         tau = math.exp(-log_variance)
-        quadratic = float(((p + tau * q).square() / (n * values + tau)).sum()) + tau * rest
-        squares = tau * (float(q @ q) + rest)
-        return 0.5 * (squares - quadratic + float(torch.log1p(n * values / tau).sum()))
+        return 0.5 * float((h * tau / (h + tau) * squares + torch.log1p(h / tau)).sum())
 
     return razor
 
 
-def _scaled(problem: Problem, decomposition: Decomposition, prior: ResolvedPrior) -> Root:
+def _scaled(decomposition: Decomposition, prior: ResolvedPrior) -> Root:
     factor = decomposition.factor
     assert isinstance(factor, Root)
     return factor.scaled(prior.variance.sqrt())

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -69,6 +70,12 @@ class Prior(ABC):
                 "Give at least one parameter a positive variance.",
             )
         mean = named_vector(self.mean, problem.selection, theta, "mean")
+        if not bool(torch.isfinite(mean).all()):
+            raise PriorError(
+                "The prior mean is NaN or infinite somewhere.",
+                "Every distance from it would be so too.",
+                "Give finite numbers.",
+            )
         return ResolvedPrior(mean, variance, 0, self.describe())
 
 
@@ -89,7 +96,9 @@ class Isotropic(Prior):
         if isinstance(self.variance, str):
             if self.variance != "evidence":
                 raise choice_error("variance", self.variance, ["a positive number", "'evidence'"])
-        elif not (math.isfinite(self.variance) and self.variance > 0):
+        elif not (
+            isinstance(self.variance, Real) and math.isfinite(self.variance) and self.variance > 0
+        ):
             raise PriorError(
                 f"Isotropic(variance={self.variance!r}) is not a proper prior.",
                 "Only a finite positive variance gives a code length.",
@@ -110,7 +119,7 @@ class Isotropic(Prior):
         """Name and settings."""
         return {
             "name": "isotropic",
-            "variance": self.variance,
+            "variance": self.variance if isinstance(self.variance, str) else float(self.variance),
             "mean": self.mean if isinstance(self.mean, int | float) else "given",
         }
 
@@ -175,6 +184,12 @@ def named_vector(
         PriorError: if a selected parameter is missing or its tensor has another shape.
     """
     if not isinstance(values, Mapping):
+        if not isinstance(values, Real):
+            raise PriorError(
+                f"The prior's {what} is a {type(values).__name__}.",
+                "Which entry belongs to which parameter is not known.",
+                "Give one number, or a mapping from parameter names such as a state dict.",
+            )
         return torch.full_like(like, float(values))
     parts = []
     for entry in selection.entries:
@@ -185,7 +200,7 @@ def named_vector(
                 "A default would be a silent choice of prior.",
                 "Give an entry for every selected parameter.",
             )
-        value = torch.as_tensor(values[name]).detach().to(like.device, torch.float64)
+        value = torch.as_tensor(values[name], dtype=torch.float64, device=like.device).detach()
         if value.ndim and value.shape != entry.shape:
             raise PriorError(
                 f"The prior's {what} for {entry.name!r} has shape {tuple(value.shape)}, the "

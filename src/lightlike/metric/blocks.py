@@ -41,7 +41,7 @@ class Block:
 
     def tiles(self, rows: int) -> list[Block]:
         """The block cut into runs of samples with at most about `rows` rows each."""
-        step = max(1, rows // self.per_sample)
+        step = max(1, rows // max(1, self.per_sample))
         starts = range(0, self.samples, step)
         return [self.narrow(s, min(step, self.samples - s)) for s in starts]
 
@@ -56,7 +56,7 @@ class Block:
             full = outer.new_zeros(self.keep.numel(), outer.shape[-1])
             full[self.keep.reshape(-1)] = outer
             outer = full
-        return outer.view(self.samples, self.per_sample, -1).transpose(0, 1)
+        return outer.view(self.samples, self.per_sample, outer.shape[-1]).transpose(0, 1)
 
     def write(self, tile: Tensor, other: Block, out: Tensor) -> None:
         """Add a tile (k s, k' s') of inner products with another block to out, in A's order."""

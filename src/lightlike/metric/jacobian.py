@@ -10,17 +10,21 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from lightlike.errors import ModelError
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.problem import Problem
+
+Targets = Sequence[GradientEdge | Tensor]
 
 
 def vjp(evaluator: Evaluator, outputs: Outputs, cotangent: Tensor) -> Tensor:
     """Jᵀ c for the flattened outputs' Jacobian J and c (observations, m): (D,)."""
     leaves = evaluator.leaves
-    gradients = torch.autograd.grad(
-        outputs.h, list(leaves.values()), cotangent, allow_unused=True, materialize_grads=True
-    )
-    return evaluator.selection.flatten(dict(zip(leaves, gradients, strict=True)))
+    gradients = differentiate(outputs.h, list(leaves.values()), cotangent, retain=False)
+    return evaluator.selection.flatten({
+        name: torch.zeros_like(leaf) if g is None else g
+        for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
+    })
 
 
 def gradient(problem: Problem) -> Tensor:
@@ -38,7 +42,30 @@ def gradient(problem: Problem) -> Tensor:
     return total
 
 
-Targets = Sequence[GradientEdge | Tensor]
+def differentiate(
+    h: Tensor, targets: Targets, cotangent: Tensor, *, retain: bool
+) -> Sequence[Tensor | None]:
+    """Gradients of ⟨h, cotangent⟩ at the targets; None where h does not depend on one.
+
+    Raises:
+        ModelError: if PyTorch cannot differentiate the model.
+    """
+    if not h.requires_grad:
+        return [None] * len(targets)
+    try:
+        return list(
+            torch.autograd.grad(
+                h, cast(Any, targets), cotangent, retain_graph=retain, allow_unused=True
+            )
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ModelError(
+            f"PyTorch cannot differentiate the model: {type(error).__name__}: {error}.",
+            "The metric is made of derivatives; training would fail in the same place.",
+            "Use out-of-place operations, and switch gradient checkpointing off.",
+        ) from error
 
 
 class Backward:
@@ -56,17 +83,14 @@ class Backward:
 
         None for a target that the output does not depend on.
         """
-        if self.batched and len(cotangents) > 1:
+        if self.batched and len(cotangents) > 1 and h.requires_grad:
             try:
                 return self._together(h, targets, cotangents)
             except RuntimeError:
                 # Some operation has no batching rule. The loop gives the same numbers; if it
                 # fails too, its error is the one to see.
                 self.batched = False
-        single = [
-            torch.autograd.grad(h, cast(Any, targets), c, retain_graph=True, allow_unused=True)
-            for c in cotangents
-        ]
+        single = [differentiate(h, targets, c, retain=True) for c in cotangents]
         return [
             None if column[0] is None else torch.stack([c for c in column if c is not None])
             for column in zip(*single, strict=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from lightlike.errors import CapacityError
+from lightlike.errors import CapacityError, choice_error
 from lightlike.metric.blocks import Block, merge
 from lightlike.metric.gram import add_gram, add_square, mirror, passes
 from lightlike.metric.jacobian import vjp
@@ -101,10 +101,12 @@ class Root:
 
     def of_layer(self, layer: str) -> Root:
         """The columns of one layer, those of the parameters that the module `layer` owns."""
+        layers = self.problem.selection.layers()
+        if layer not in layers:
+            raise choice_error("layer", layer, [repr(name) for name in layers])
         part = Root(self.problem, None, layer, self.sweep)
         if self.weights is not None:
-            entries = self.problem.selection.layers()[layer]
-            part.weights = torch.cat([self.weights[e.start : e.stop] for e in entries])
+            part.weights = torch.cat([self.weights[e.start : e.stop] for e in layers[layer]])
         return part
 
     def scaled(self, weights: Tensor) -> Root:
@@ -145,8 +147,8 @@ class Root:
         """
         rows = self.shape[0]
         self.traces = {}
-        out = torch.zeros(rows, rows, dtype=torch.float64, device=self.device)
         with isolated():
+            out = torch.zeros(rows, rows, dtype=torch.float64, device=self.device)
             for units in self._passes(rows):
                 found = [
                     self._weighted(block)
@@ -178,7 +180,7 @@ class Root:
         for block in self._blocks(stage):
             self._note_traces([self._weighted(block)])
             for tile in block.tiles(max(1, SLAB // (8 * size))):
-                slab = tile_rows(tile, size)
+                slab = tile_rows(tile, size, self.device)
                 yield slab if self.weights is None else slab * self.weights
 
     def rows(self, index: int) -> Tensor:
@@ -250,7 +252,8 @@ class Root:
         return v.detach().to(self.device, torch.float64).reshape(length, -1)
 
     def _pull_many(self, columns: Tensor) -> Tensor:
-        out = columns.new_zeros(columns.shape[1], self.shape[1])
+        with isolated():
+            out = columns.new_zeros(columns.shape[1], self.shape[1])
         start = 0
         for block in self._blocks("Aᵀ u"):
             inner = block.inward(columns[start : start + block.rows])
@@ -261,16 +264,16 @@ class Root:
 
     def _pull_one(self, columns: Tensor) -> Tensor:
         problem = self.problem
-        out = columns.new_zeros(self.shape[1])
         start = 0
         with isolated():
+            out = columns.new_zeros(self.shape[1])
             for _, outputs in problem.sweep("Aᵀ u"):
                 root = problem.likelihood.root(outputs.h.detach())
                 root = root / problem.survey.observations**0.5
                 mask = outputs.observed
                 counted = root if mask is None else root[mask]
                 stop = start + len(counted) * root.shape[-1]
-                mixed = (counted @ columns[start:stop].view(len(counted), -1, 1)).squeeze(-1)
+                mixed = (counted @ columns[start:stop].view(len(counted), root.shape[-1], 1)).squeeze(-1)
                 start = stop
                 cotangent = torch.zeros_like(outputs.h) if mask is not None else mixed
                 if mask is not None:
@@ -298,14 +301,10 @@ class TransposedRoot:
         return self.T.mv(v)
 
 
-def tile_rows(block: Block, size: int) -> Tensor:
+def tile_rows(block: Block, size: int, device: torch.device) -> Tensor:
     """The rows of a block written out, (rows, D)."""
-    like = next(iter(block.factors.values()), None)
-    first = None if like is None else like.dense()
-    out = torch.zeros(
-        block.per_sample, block.samples, size, dtype=torch.float64,
-        device=None if first is None else first.device,
-    )  # fmt: skip
+    shape = block.per_sample, block.samples, size
+    out = torch.zeros(shape, dtype=torch.float64, device=device)
     for unit, factor in block.factors.items():
         unit.scatter(factor.dense(), out)
     return block.outward(out)

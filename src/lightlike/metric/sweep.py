@@ -87,7 +87,7 @@ class Sweep:
         if leftover & wanted:
             return None
         mine = [c for c in capture.calls if wanted & set(c.call.uses)]
-        if any(not c.shape or c.shape[0] != outputs.samples for c in mine):
+        if any(len(c.shape) < 2 or c.shape[0] != outputs.samples for c in mine):
             return None
         return [self._rows(outputs, capture, units, outputs.samples, outputs.positions)]
 
@@ -185,7 +185,7 @@ class Sweep:
         rows = counted.shape[0] * counted.shape[-1]
         u = torch.randn(rows, generator=generator, dtype=torch.float64).to(self._device)
         cotangent = torch.zeros_like(plain.h)
-        mixed = (counted @ u.view(len(counted), -1, 1)).squeeze(-1)
+        mixed = (counted @ u.view(len(counted), counted.shape[-1], 1)).squeeze(-1)
         if plain.observed is None:
             cotangent = mixed
         else:

@@ -3,6 +3,10 @@
 The eigenvalues of an explicit A Aᵀ or Aᵀ A are accurate to eps λ_1, so singular values of A below
 √eps s_1 are lost in them. Where some are, the decision which are zero is taken to A itself:
 
+- by scaling: with D the norms of A's rows (or columns), A Aᵀ = D C D, and the singular values of A
+  are those of D times the Cholesky factor of C, each to relative accuracy n eps cond(C) and eps s_1
+  (Demmel & Veselić 1992, doi:10.1137/0613074). It serves where C is well conditioned, as for data
+  that saturated outputs make faint but not dependent;
 - by a singular value decomposition of A, or
 - in the subspace of the small ones: with eigenvectors V_? of Aᵀ A, the singular values of A V_?
   have errors of the order eps s_1. Rounding has mixed a little of the large eigenvectors V into
@@ -15,6 +19,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 import torch
+from scipy.linalg.lapack import dpocon
 from torch import Tensor
 
 from lightlike.spectrum.dense import (
@@ -32,6 +37,8 @@ Product = Callable[[Tensor], Tensor]
 # Eigenvalues below this share of the largest are taken to the refinement. The mixture with larger
 # ones is then of the order eps / √share, and what is left of it after removal of the order eps.
 SMALL = 1e-8
+# Largest relative error n eps cond(C) of a singular value that scaling may leave.
+WELL_CONDITIONED = 1e-4
 
 
 class Decomposition:
@@ -84,6 +91,8 @@ class Decomposition:
         first = self.first
         if first.resolved or first.method == "svd" or not len(first):
             return first
+        if (scaled := self.by_scaling()) is not None:
+            return scaled
         rows, columns = self.factor.shape
         small, large = min(rows, columns), max(rows, columns)
         hidden = small - int((first.eigenvalues > SMALL * first.largest).sum())
@@ -99,10 +108,30 @@ class Decomposition:
             return self.by_subspace()
         return first
 
+    def by_scaling(self) -> Spectrum | None:
+        """Small ones from the Cholesky factor of the scaled matrix, or None if that is singular."""
+        matrix = self.matrix
+        size = len(matrix)
+        norms = matrix.diagonal().clamp_min(0.0).sqrt()
+        if 6 * matrix.nbytes > self.budget or not bool((norms > 0).all()):
+            return None
+        scaled = matrix / norms[:, None] / norms
+        factor, failed = torch.linalg.cholesky_ex(scaled)
+        if int(failed):
+            return None
+        norm = float(scaled.abs().sum(0).max())
+        # LAPACK reads columns first: our lower factor is its upper one.
+        reciprocal, _ = dpocon(factor.cpu().numpy().T, norm, uplo="U")
+        if size * self.precision > WELL_CONDITIONED * reciprocal:
+            return None
+        small = torch.linalg.svdvals(norms[:, None] * factor)
+        return self._merged(small, "the small ones by scaling")
+
     def by_svd(self, reason: str) -> Spectrum:
         """From the singular values of A written out."""
         values = singular_values(self.factor.dense())
-        return from_singular_values(values, self.factor.shape, self.precision, "svd", reason)
+        method = self.route.method
+        return from_singular_values(values, self.factor.shape, self.precision, method, reason)
 
     def by_subspace(self) -> Spectrum:
         """Large eigenvalues as they are, small ones from A on their eigenvectors."""
@@ -116,11 +145,16 @@ class Decomposition:
         refined = singular_values(forward(cleaned))
         roots = values[few:].sqrt().flip(0)
         merged = torch.cat([roots, refined]).sort(descending=True).values
+        return self._merged(merged, f"the {few:,} small ones refined in their subspace")
+
+    def _merged(self, singular: Tensor, how: str) -> Spectrum:
+        """The first spectrum's large eigenvalues, and small ones from refined singular values."""
         first = self.first
-        reason = f"{first.reason}; the {few:,} small ones refined in their subspace"
-        return from_singular_values(
-            merged[: min(first.shape)], first.shape, self.precision, first.method, reason
-        )
+        large = first.eigenvalues[first.eigenvalues > SMALL * first.largest].sqrt()
+        merged = torch.cat([large, singular[len(large) : min(first.shape)]])
+        merged = merged.sort(descending=True).values
+        reason = f"{first.reason}; {how}"
+        return from_singular_values(merged, first.shape, self.precision, first.method, reason)
 
 
 def decompose(

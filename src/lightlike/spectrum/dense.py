@@ -42,6 +42,8 @@ def from_symmetric(
     residue = max(float(values[len(kept)]), 0.0) if len(kept) < len(values) else 0.0
     complete = len(kept) == min(shape)
     bounds = int((values > 2 * floor).sum()), len(kept) if complete else min(shape)
+    if trace == 0.0 and precision <= EPS:
+        bounds = 0, 0  # ‖A‖² = 0
     return Spectrum(kept, trace, shape, "exact", method, floor, residue, bounds, reason)
 
 

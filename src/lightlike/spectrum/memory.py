@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import psutil
@@ -24,10 +25,10 @@ def resolve_memory(memory: int | float | str | None) -> int:
     """
     if memory is None:
         return int(0.9 * available_memory())
-    if isinstance(memory, int | float) and memory > 0:
-        return int(memory)
-    found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)i?B?\s*", str(memory), re.IGNORECASE)
-    if found is None:
+    whole = isinstance(memory, float) and math.isfinite(memory)
+    text = str(int(memory)) if whole else str(memory)
+    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
         raise ChoiceError(
             f"memory={memory!r} is not an amount of memory.",
             "It bounds what a computation may use.",

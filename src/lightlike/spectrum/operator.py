@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,8 @@ def explicit(matrix: Any) -> Tensor:
     """
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"a square matrix is needed, not {tuple(matrix.shape)}")
+    if isinstance(matrix, np.ndarray):
+        matrix = torch.from_numpy(np.ascontiguousarray(matrix))
     if isinstance(matrix, Tensor):
         full = matrix.detach().double()
     else:
