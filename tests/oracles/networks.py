@@ -1,5 +1,7 @@
 """Small networks that use their parameters in every way PyTorch allows."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -51,7 +53,7 @@ class Call(nn.Module):
 def mlp(widths, activation, bias=True, norm=None):
     """Linear layers with a normalisation and an activation between them."""
     layers = []
-    for index, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (fan_in, fan_out) in enumerate(pairwise(widths)):
         if index:
             if norm is not None:
                 layers.append(norm(fan_in))
@@ -98,11 +100,12 @@ def autoencoder(n, h, activation):
 
 def penalised(n, h, m):
     """A layer called as a module and its weight used in the output besides."""
+
     def forward(self, x):
         z = torch.tanh(self.hidden(x))
-        return self.leave(z) + (self.hidden.weight.square().mean() + self.hidden.bias.sum()) * x[
-            :, :1
-        ]
+        return (
+            self.leave(z) + (self.hidden.weight.square().mean() + self.hidden.bias.sum()) * x[:, :1]
+        )
 
     return Call(forward, hidden=nn.Linear(n, h), leave=nn.Linear(h, m))
 
@@ -119,6 +122,7 @@ def raw(n, h, m):
 
 def detached(n, h, m):
     """The hidden layer also feeds a part without gradients."""
+
     def forward(self, x):
         z = torch.tanh(self.hidden(x))
         with torch.no_grad():
@@ -130,6 +134,7 @@ def detached(n, h, m):
 
 def language_model(vocabulary, width, length, heads, layer, tied):
     """Embedding, one attention block, logits at every position."""
+
     class Model(nn.Module):
         def __init__(self):
             super().__init__()

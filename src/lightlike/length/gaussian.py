@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from lightlike.errors import PriorError
@@ -160,8 +161,6 @@ def fit_variance(
     Raises:
         PriorError: without labels, or if the razor falls all the way to σ² → 0 or ∞.
     """
-    from scipy.optimize import minimize_scalar
-
     if expansion.gradient is None:
         raise PriorError(
             "Isotropic('evidence') needs labels.",

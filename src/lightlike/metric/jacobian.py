@@ -21,10 +21,12 @@ def vjp(evaluator: Evaluator, outputs: Outputs, cotangent: Tensor) -> Tensor:
     """Jᵀ c for the flattened outputs' Jacobian J and c (observations, m): (D,)."""
     leaves = evaluator.leaves
     gradients = differentiate(outputs.h, list(leaves.values()), cotangent, retain=False)
-    return evaluator.selection.flatten({
-        name: torch.zeros_like(leaf) if g is None else g
-        for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
-    })
+    return evaluator.selection.flatten(
+        {
+            name: torch.zeros_like(leaf) if g is None else g
+            for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
+        }
+    )
 
 
 def gradient(problem: Problem) -> Tensor:

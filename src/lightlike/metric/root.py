@@ -273,7 +273,9 @@ class Root:
                 mask = outputs.observed
                 counted = root if mask is None else root[mask]
                 stop = start + len(counted) * root.shape[-1]
-                mixed = (counted @ columns[start:stop].view(len(counted), root.shape[-1], 1)).squeeze(-1)
+                mixed = (
+                    counted @ columns[start:stop].view(len(counted), root.shape[-1], 1)
+                ).squeeze(-1)
                 start = stop
                 cotangent = torch.zeros_like(outputs.h) if mask is not None else mixed
                 if mask is not None:

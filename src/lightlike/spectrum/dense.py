@@ -44,7 +44,13 @@ def from_symmetric(
     bounds = int((values > 2 * floor).sum()), len(kept) if complete else min(shape)
     if trace == 0.0 and precision <= EPS:
         bounds = 0, 0  # ‖A‖² = 0
-    return Spectrum(kept, trace, shape, "exact", method, floor, residue, bounds, reason)
+    kind = worth(precision)
+    return Spectrum(kept, trace, shape, kind, method, floor, residue, bounds, reason)
+
+
+def worth(precision: float) -> str:
+    """Kind of an eigenvalue: exact in float64, certified up to its floor in lower precision."""
+    return "exact" if precision <= EPS else "certified"
 
 
 def rank_tolerance(shape: tuple[int, int], precision: float = EPS) -> float:
@@ -73,7 +79,7 @@ def from_singular_values(
     squares = values.square()
     residue = float(squares[kept]) if kept < len(values) else 0.0
     return Spectrum(
-        squares[:kept], float(squares.sum()), shape, "exact", method, cut**2, residue,
+        squares[:kept], float(squares.sum()), shape, worth(precision), method, cut**2, residue,
         (lower, upper), reason,
     )  # fmt: skip
 

@@ -18,7 +18,8 @@ class Spectrum:
         eigenvalues: Descending, float64, 1-D: those that are distinguishable from zero.
         trace: Σ λ of the whole matrix.
         shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
-        kind: "exact" when every eigenvalue was computed in float64.
+        kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
+            are of lower precision: then each eigenvalue is known to about `floor`.
         method: The route that gave it: "gram", "metric", "svd" or "dense".
         floor: Absolute size of eigenvalues below which rounding hides them in this route.
         residue: Largest computed eigenvalue below the cut, 0 if there is none.
