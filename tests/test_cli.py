@@ -181,6 +181,35 @@ def test_unwritable_output_is_refused_and_leaves_nothing(folder, capsys):
     assert not target.parent.exists()
 
 
+def test_unexpected_errors_get_one_paragraph_too(folder, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("lightlike.cli.measure_model", fail)
+    assert "unexpected ZeroDivisionError" in refused(capsys, "measure", write_run(folder))
+    monkeypatch.setattr(sys, "argv", ["lightlike", "--debug", "measure", str(write_run(folder))])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_an_interrupt_exits_with_130(folder, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightlike.cli.measure_model", interrupt)
+    monkeypatch.setattr(sys, "argv", ["lightlike", "measure", str(write_run(folder))])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+
+
+def test_the_example_run_file_runs():
+    path = Path(__file__).parents[1] / "examples" / "wine.toml"
+    code, out, _ = run("measure", path, "-q", "--json")
+    assert code == 0
+    assert json.loads(out)["length"]["units"] == "bits"
+
+
 def test_misuse_exits_with_two():
     assert run("measure")[0] == 2
     assert run("nonsense")[0] == 2

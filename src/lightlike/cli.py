@@ -21,7 +21,6 @@ from lightlike.errors import LightlikeError
 from lightlike.runfile import read_run
 
 app = typer.Typer(
-    help="Dimension, Fisher spectrum and description length of PyTorch networks.",
     no_args_is_help=True,
     rich_markup_mode=None,  # so that the run file in the help stays as it is written
     pretty_exceptions_enable=False,
@@ -31,6 +30,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing els
 Out = Annotated[Path | None, typer.Option(help="File to write the result to.")]
 RunFile = Annotated[Path, typer.Argument(help="A TOML run file; see `lightlike measure --help`.")]
 NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Dimension, Fisher spectrum and description length of PyTorch networks."""
+    del debug  # read by `main`, which sees the errors
 
 
 @app.command()
@@ -106,12 +113,20 @@ def show_result(result: Measurement, *, as_json: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of this library become one paragraph and exit code 1."""
+    """Run the command line; errors become one paragraph and exit code 1, or a traceback."""
+    debug = "--debug" in sys.argv[1:]
     try:
-        app()
+        app()  # exits by itself: 0, 2 for misuse, 130 when interrupted
     except LightlikeError as error:
+        if debug:
+            raise
         sys.stderr.write(f"lightlike: {error}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("lightlike: interrupted\n")
-        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(
+            f"lightlike: unexpected {type(error).__name__}: {error}. This is a fault of lightlike "
+            "or of the model's code; nothing was written. Run again with --debug to see where.\n"
+        )
+        sys.exit(1)
