@@ -192,7 +192,7 @@ def test_unexpected_errors_get_one_paragraph_too(folder, capsys, monkeypatch):
         main()
 
 
-def test_an_interrupt_exits_with_130(folder, capsys, monkeypatch):
+def test_an_interrupt_exits_with_130(folder, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 

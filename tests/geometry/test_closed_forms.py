@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from oracles.networks import Call, mlp, normal
 from torch import nn
 
 import lightlike as ll
+from oracles.networks import Call, mlp, normal
 
 ROUTES = ("gram", "metric", "svd")
 
@@ -108,15 +108,15 @@ def test_perceptrons_at_generic_points(activation, widths, n, head):
     assert rank(model, x, head) == size(model) - hidden - shift
 
 
-def generic(first, last):
+def generic(*_):
     pass
 
 
-def zero_outgoing(first, last):
+def zero_outgoing(_, last):
     last.weight[:, 0] = 0
 
 
-def zero_incoming(first, last):
+def zero_incoming(first, _):
     first.weight[0] = 0
 
 
@@ -124,7 +124,7 @@ def both_zero(first, last):
     zero_outgoing(first, last), zero_incoming(first, last)
 
 
-def duplicate(first, last):
+def duplicate(first, _):
     first.weight[1], first.bias[1] = first.weight[0], first.bias[0]
 
 
@@ -133,41 +133,41 @@ def collinear(first, last):
     last.weight[:, 1] = 2 * last.weight[:, 0]
 
 
-def antipodal(first, last):
+def antipodal(first, _):
     first.weight[1], first.bias[1] = -first.weight[0], -first.bias[0]
 
 
-def saturated(first, last):
+def saturated(first, _):
     first.weight[0] *= 0.01
     first.bias[0] = 40.0
 
 
-def dead(first, last):
+def dead(first, _):
     first.bias[0] = -1e3
 
 
-def two_dead(first, last):
+def two_dead(first, _):
     first.bias[:2] = -1e3
 
 
-def always_on(first, last):
+def always_on(first, _):
     first.bias[0] = 1e3
 
 
 N_IN, HIDDEN = 3, 5
 DEGENERATE = {
-    ("tanh", generic): lambda k: 0,
-    ("tanh", zero_outgoing): lambda k: N_IN + 1,
+    ("tanh", generic): lambda _: 0,
+    ("tanh", zero_outgoing): lambda _: N_IN + 1,
     ("tanh", zero_incoming): lambda k: k + 1,
     ("tanh", both_zero): lambda k: k + N_IN + 1,
     ("tanh", duplicate): lambda k: k + (N_IN + 1 if k == 1 else 0),
     ("tanh", antipodal): lambda k: k + (N_IN + 1 if k == 1 else 0),
     ("tanh", collinear): lambda k: k + N_IN + 1,
     ("tanh", saturated): lambda k: k + N_IN + 1,
-    ("relu", generic): lambda k: HIDDEN,
+    ("relu", generic): lambda _: HIDDEN,
     ("relu", dead): lambda k: HIDDEN - 1 + (N_IN + 1 + k),
     ("relu", two_dead): lambda k: HIDDEN - 2 + 2 * (N_IN + 1 + k),
-    ("relu", always_on): lambda k: HIDDEN + 1,
+    ("relu", always_on): lambda _: HIDDEN + 1,
     ("relu", duplicate): lambda k: HIDDEN - 2 + (k + 2 if k > 1 else N_IN + 3),
 }
 
@@ -207,6 +207,7 @@ ATTENTION = [(1, 2, 2, 5, 4, False), (2, 2, 3, 6, 4, False), (2, 2, 2, 4, 5, Tru
 @pytest.mark.parametrize(("h", "dk", "dv", "d", "t", "bias"), ATTENTION)
 def test_attention_heads(h, dk, dv, d, t, bias):
     """H (d_k² + d_v²), and with biases H (d_k + d_v): those of keys, and of values."""
+
     def forward(self, x):
         def project(layer):
             return layer(x).unflatten(-1, (h, -1)).transpose(1, 2)
@@ -333,6 +334,7 @@ def test_a_forward_pass_in_lower_precision_gives_bounds(shape, method, dtype):
 @pytest.mark.parametrize("method", ROUTES)
 def test_single_precision_bounds_a_rank_that_is_not_full(method):
     """Rounding makes the null directions of a linear factorisation look alive."""
+
     def forward(self, x):
         return self.last(self.first(x).float()).double()
 

@@ -142,7 +142,7 @@ def test_an_input_changed_in_place_is_refused(layer, question):
         "one": lambda: root.rmv(torch.ones(root.shape[0])),
         "many": lambda: root.rmv(torch.ones(root.shape[0], 2)),
     }[question]
-    with pytest.raises(ModelError, match="in.?place"):
+    with pytest.raises(ModelError, match=r"in.?place"):
         ask()
 
 

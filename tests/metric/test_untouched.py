@@ -28,7 +28,7 @@ def batch_norm():
 
 def hooked():
     model = nets.fill(nets.mlp([3, 4, 2], "tanh"), 0)
-    model[0].register_forward_hook(lambda m, i, o: o * 1.5)
+    model[0].register_forward_hook(lambda *call: call[-1] * 1.5)
     model[1].train()
     model[0].weight.grad = torch.ones(4, 3)
     model[2].bias.requires_grad_(False)
@@ -74,11 +74,11 @@ def test_recurrent_models_keep_their_weights(untouched):
 
 class Broken(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
+    def forward(_, x):
         return x.clone()
 
     @staticmethod
-    def backward(ctx, g):
+    def backward(*_):
         raise RuntimeError("no way back")
 
 
@@ -102,7 +102,7 @@ def test_also_after_an_error(kind, question, untouched):
     model = kind()
     bad = X.clone()
     bad[0, 0] = 7
-    with untouched(model, X, bad), pytest.raises(ModelError, match="no way back|not this batch"):
+    with untouched(model, X, bad), pytest.raises(ModelError, match=r"no way back|not this batch"):
         QUESTIONS[question](ll.fisher(model, [(X, None), (bad, None)], "gaussian").root)
 
 

@@ -222,7 +222,9 @@ def test_amounts_of_memory(text, size):
     assert resolve_memory(text) == size
 
 
-@pytest.mark.parametrize("text", ["much", "8 XB", -1, 0, "GB", "1.2.3 GB", "", True, "nan", 1j, math.nan, math.inf])
+@pytest.mark.parametrize(
+    "text", ["much", "8 XB", -1, 0, "GB", "1.2.3 GB", "", True, "nan", 1j, math.nan, math.inf]
+)
 def test_what_is_no_amount_of_memory(text):
     with pytest.raises(ChoiceError, match="memory="):
         resolve_memory(text)
