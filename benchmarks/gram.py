@@ -177,6 +177,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     console = Console()
+    console.width = max(console.width, 100)
     figures = measure(digits_mlp(), repeats, explicit, console)
     show(figures, console)
     if json_file is not None:
