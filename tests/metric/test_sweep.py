@@ -163,6 +163,46 @@ def test_a_wrong_contraction_gives_no_number(wrong, question, monkeypatch):
         ask()
 
 
+def wrong_cross(self, other, out):
+    before = out.clone()
+    CROSS(self, other, out)
+    out += 1e-6 * (out - before)
+
+
+CROSS = Outer.cross
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "question"),
+    [
+        ("cross", wrong_cross, "gram"),
+        ("dense", doubled(Outer.dense), "metric"),
+        ("dense", doubled(Outer.dense), "dense"),
+        ("apply", doubled(Outer.apply), "mv"),
+    ],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_wrong_product_gives_no_number(method, wrong, question, weighted, monkeypatch):
+    root = ll.fisher(flat(), (X,), "categorical").root
+    if weighted:
+        root = root.scaled(torch.full((root.shape[1],), 0.5, dtype=torch.float64))
+    ask = {"mv": lambda: root.mv(torch.ones(root.shape[1]))}.get(question, getattr(root, question))
+    ask()
+    monkeypatch.setattr(Outer, method, wrong)
+    with pytest.raises(ConsistencyError, match="disagrees"):
+        ask()
+
+
+def test_passes_may_be_interleaved(agree):
+    root = agree(flat(), [(X[:3], None), (X[3:], None)], "categorical")
+    u = torch.ones(root.shape[0], dtype=torch.float64)
+    dense = root.dense()
+    for slab, expected in zip(root.slabs("rows"), (dense,), strict=False):
+        root.mv(torch.ones(root.shape[1]))
+        assert torch.equal(slab, expected[: len(slab)])
+        assert torch.allclose(root.rmv(u), dense.T @ u)
+
+
 def test_a_contraction_wrong_for_batches_falls_back(agree, monkeypatch):
     def factor(self, unit, g):
         return RIGHT(self, unit, 2 * g if g.shape[1] > 1 else g)

@@ -72,6 +72,24 @@ def test_recurrent_models_keep_their_weights(untouched):
     assert torch.equal(model(x), before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inputs_changed_in_place_stay_the_users(dtype, untouched):
+    model = nets.fill(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 3)), 0)
+    x = torch.randn(5, 2, dtype=dtype)
+    with untouched(model, x):
+        root = ll.fisher(model, (x,), "gaussian").root
+        first = root.gram()
+    assert torch.equal(ll.fisher(model, (x.relu(),), "gaussian").root.gram(), first)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_models_hold_no_copies_afterwards(kind):
+    model = nets.fill(nets.Recurrent(kind, 2, 3, 2, True), 0)
+    cell = next(m for m in model.modules() if isinstance(m, kind))
+    ll.fisher(model, (torch.randn(3, 4, 2),), "gaussian").root.gram()
+    assert all(any(w is p for p in cell.parameters()) for w in cell._flat_weights)
+
+
 class Broken(torch.autograd.Function):
     @staticmethod
     def forward(_, x):

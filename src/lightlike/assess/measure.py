@@ -25,9 +25,8 @@ from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
-from lightlike.spectrum.dense import EPS
 from lightlike.spectrum.memory import resolve_memory
-from lightlike.spectrum.spectrum import Spectrum
+from lightlike.spectrum.spectrum import EPS, Spectrum
 from lightlike.store import check_place
 
 # Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.

@@ -19,7 +19,7 @@ class Dimension:
         upper: Certain upper bound, never above min(D, K).
         kind: "exact" if the bounds meet, else "certified".
         gap: log10(s_d / s_{d+1}) around the cut; infinite if nothing is below it.
-        tolerance: Relative threshold on singular values, max(K, D) · 2.2e-16 (as `matrix_rank`).
+        tolerance: Relative threshold on singular values, max(K, D) · precision (as `matrix_rank`).
         data_limited: Whether d̂ = K < D: more observations would raise it.
         bound: What the upper bound min(D, K) comes from: "parameters" or "data".
     """
@@ -55,7 +55,7 @@ def dimension_of(spectrum: Spectrum) -> Dimension:
         upper=upper,
         kind="exact" if lower == upper else "certified",
         gap=gap,
-        tolerance=rank_tolerance(spectrum.shape),
+        tolerance=rank_tolerance(spectrum.shape, spectrum.precision),
         data_limited=value == rows < columns,
         bound="data" if rows < columns else "parameters",
     )

@@ -23,15 +23,16 @@ class Fisher:
 
     def __init__(self, root: Root) -> None:
         self.root = root
-        self._decompositions: dict[str, Decomposition] = {}
+        self._decompositions: dict[tuple[str, object], Decomposition] = {}
 
     def decomposition(
         self, method: str = "auto", memory: int | float | str | None = None
     ) -> Decomposition:
         """The exact decomposition of A by a route; kept, so that later questions are cheap."""
-        if method not in self._decompositions:
-            self._decompositions[method] = decompose(self.root, method, memory)
-        return self._decompositions[method]
+        key = method, memory
+        if key not in self._decompositions:
+            self._decompositions[key] = decompose(self.root, method, memory)
+        return self._decompositions[key]
 
     @property
     def problem(self) -> Problem:

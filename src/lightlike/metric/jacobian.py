@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, cast
@@ -27,6 +28,22 @@ def vjp(evaluator: Evaluator, outputs: Outputs, cotangent: Tensor) -> Tensor:
             for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
         }
     )
+
+
+def whitening(problem: Problem, outputs: Outputs) -> Tensor:
+    """L_i / √N of every observation, (observations, m, r); zero for those that do not count."""
+    root = problem.likelihood.root(outputs.h.detach()) / math.sqrt(problem.survey.observations)
+    return root if outputs.observed is None else root * outputs.observed[:, None, None]
+
+
+def whitened_vjp(problem: Problem, outputs: Outputs, u: Tensor) -> Tensor:
+    """Aᵀ u for the rows of one batch, u one number a row: (D,)."""
+    root = whitening(problem, outputs)
+    full = u.view(outputs.count, root.shape[-1], 1)
+    if outputs.observed is not None:
+        full = root.new_zeros(len(root), root.shape[-1], 1)
+        full[outputs.observed] = u.view(outputs.count, root.shape[-1], 1)
+    return vjp(problem.evaluator, outputs, (root @ full).squeeze(-1))
 
 
 def gradient(problem: Problem) -> Tensor:

@@ -14,9 +14,10 @@ from torch import Tensor
 from lightlike.errors import CapacityError, choice_error
 from lightlike.metric.blocks import Block, merge
 from lightlike.metric.gram import add_gram, add_square, mirror, passes
-from lightlike.metric.jacobian import vjp
+from lightlike.metric.jacobian import whitened_vjp
 from lightlike.metric.sweep import Sweep
 from lightlike.metric.units import Unit
+from lightlike.metric.witness import Witness
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import available_memory
@@ -116,7 +117,7 @@ class Root:
 
     def mv(self, v: Tensor) -> Tensor:
         """A v for one vector (D,) or a block (D, c): (K,) or (K, c)."""
-        columns = self._columns(v, self.shape[1])
+        given = columns = self._columns(v, self.shape[1])
         if self.weights is not None:
             columns = columns * self.weights[:, None]
         parts = [
@@ -129,6 +130,10 @@ class Root:
             for block in self._blocks("A v")
         ]
         result = torch.cat(parts)
+        witness = self.sweep.witness
+        image = self._mine(witness.image)
+        scale = float(image.norm()) * float(given.norm())
+        witness.confirm("A v", witness.u @ result, image @ given, scale)
         return result[:, 0] if v.ndim == 1 else result
 
     def rmv(self, u: Tensor) -> Tensor:
@@ -159,7 +164,12 @@ class Root:
                 del found  # the joined blocks hold copies
                 self._note_traces(joined)
                 add_gram(joined, units, out)
-        return mirror(out)
+        mirror(out)
+        witness = self.sweep.witness
+        u, image = witness.u, self._mine(witness.image)
+        scale = float(u.norm()) * float(out.diagonal().sum())
+        witness.confirm("A Aᵀ", u @ (out @ u), image @ image, scale)
+        return out
 
     def metric(self) -> Tensor:
         """Aᵀ A, (D, D) float64: the Fisher information matrix."""
@@ -177,11 +187,22 @@ class Root:
         """All rows of A in order, some at a time: (≤ some, D)."""
         size = self.shape[1]
         self.traces = {}
+        start, pulled = 0, torch.zeros(size, dtype=torch.float64, device=self.device)
+        witness: Witness | None = None
         for block in self._blocks(stage):
+            # Each pass has its own: the caller may start another one meanwhile.
+            witness = witness or self.sweep.witness
+            u = witness.u
             self._note_traces([self._weighted(block)])
             for tile in block.tiles(max(1, SLAB // (8 * size))):
                 slab = tile_rows(tile, size, self.device)
-                yield slab if self.weights is None else slab * self.weights
+                slab = slab if self.weights is None else slab * self.weights
+                pulled += u[start : start + len(slab)] @ slab
+                start += len(slab)
+                yield slab
+        if witness is not None:
+            image = self._mine(witness.image)
+            witness.confirm("A", pulled, image, float(image.norm()))
 
     def rows(self, index: int) -> Tensor:
         """The rank Λ rows of observation `index`: (rank Λ, D)."""
@@ -209,9 +230,21 @@ class Root:
 
     def _blocks(self, stage: str) -> Iterator[Block]:
         """Blocks with all units' factors, unweighted."""
-        with isolated():
-            for blocks in self.sweep.blocks(self.units, stage):
-                yield from merge(blocks, self.units)
+        batches = self.sweep.blocks(self.units, stage)
+        while True:
+            # Isolated only while the model runs, not while the caller does.
+            with isolated():
+                blocks = next(batches, None)
+            if blocks is None:
+                return
+            yield from merge(blocks, self.units)
+
+    def _mine(self, image: Tensor) -> Tensor:
+        """Aᵀ u for this root from that for all columns without weights."""
+        if self.layer is not None:
+            entries = self.problem.selection.layers()[self.layer]
+            image = torch.cat([image[e.start : e.stop] for e in entries])
+        return image if self.weights is None else image * self.weights
 
     def _note_traces(self, blocks: list[Block]) -> None:
         for block in blocks:
@@ -268,19 +301,9 @@ class Root:
         with isolated():
             out = columns.new_zeros(self.shape[1])
             for _, outputs in problem.sweep("Aᵀ u"):
-                root = problem.likelihood.root(outputs.h.detach())
-                root = root / problem.survey.observations**0.5
-                mask = outputs.observed
-                counted = root if mask is None else root[mask]
-                stop = start + len(counted) * root.shape[-1]
-                mixed = (
-                    counted @ columns[start:stop].view(len(counted), root.shape[-1], 1)
-                ).squeeze(-1)
+                stop = start + outputs.count * problem.survey.rank
+                out += whitened_vjp(problem, outputs, columns[start:stop, 0])
                 start = stop
-                cotangent = torch.zeros_like(outputs.h) if mask is not None else mixed
-                if mask is not None:
-                    cotangent[mask] = mixed
-                out += vjp(problem.evaluator, outputs, cotangent)
         return out[:, None]
 
 

@@ -24,8 +24,9 @@ from torch.autograd.graph import GradientEdge
 from lightlike.errors import ConsistencyError, LightlikeError
 from lightlike.metric.blocks import Block
 from lightlike.metric.capture import Capture, reached
-from lightlike.metric.jacobian import Backward, vjp
+from lightlike.metric.jacobian import Backward, whitening
 from lightlike.metric.units import Unit, find_units, unit_factor
+from lightlike.metric.witness import Witness
 from lightlike.problem.data import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.problem import Problem
@@ -42,6 +43,7 @@ class Sweep:
         precision: Largest rounding unit seen in the forward pass.
         mixes: Whether an item's output alone differs from its output in the first batch.
         ways: How the batches of the last pass were back-propagated.
+        witness: What the rows of the last pass were held against.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -54,22 +56,22 @@ class Sweep:
         self.units = find_units(problem.selection.entries, capture.calls, leftover, outputs.samples)
         self.precision = capture.precision
         self.mixes = self._mixes(first, outputs)
-        self._device = outputs.h.device
+        self.witness = Witness(problem, self.precision)
 
     def blocks(self, units: Sequence[Unit], stage: str) -> Iterator[list[Block]]:
         """The blocks of each batch, factors for the given units only."""
         self.ways = []
+        self.witness = witness = Witness(self.problem, self.precision)
         for batch, outputs in self.problem.sweep(stage):
-            yield self._blocks(batch, outputs, units)
+            yield self._blocks(batch, outputs, units, witness)
 
-    def _blocks(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block]:
-        probe: tuple[Tensor, Tensor] | None = None
+    def _blocks(
+        self, batch: Batch, plain: Outputs, units: Sequence[Unit], witness: Witness
+    ) -> list[Block]:
+        u, image = witness.draw(plain)
         for way in (self._aligned, self._single, self._whole):
             blocks = way(batch, plain, units)
-            if blocks is None:
-                continue
-            probe = probe or self._probe(plain)
-            if self._confirmed(blocks, probe, units):
+            if blocks is not None and witness.confirms_rows(blocks, u, image, units):
                 self.ways.append(way.__name__.strip("_"))
                 return blocks
         raise ConsistencyError(
@@ -139,7 +141,7 @@ class Sweep:
         if samples > 1:
             leaves = {}
         targets: list[GradientEdge | Tensor] = [*(c.edge for c in calls), *leaves.values()]
-        root = self._root(outputs)
+        root = whitening(self.problem, outputs)
         keep = None
         if outputs.observed is not None:
             keep = outputs.observed.view(samples, positions)
@@ -170,52 +172,6 @@ class Sweep:
         kept = None if keep is None else keep.repeat_interleave(rank, 1)
         present = {unit: factor for unit, factor in factors.items() if factor is not None}
         return Block(samples, len(chosen) * rank, present, kept)
-
-    def _root(self, outputs: Outputs) -> Tensor:
-        """L_i / √N of every observation, zero for those that do not count."""
-        root = self.problem.likelihood.root(outputs.h.detach())
-        root = root / math.sqrt(self.problem.survey.observations)
-        return root if outputs.observed is None else root * outputs.observed[:, None, None]
-
-    def _probe(self, plain: Outputs) -> tuple[Tensor, Tensor]:
-        """A random u, one entry a row of the batch, and Aᵀ u by plain differentiation."""
-        generator = torch.Generator().manual_seed(len(self.ways))
-        root = self._root(plain)
-        counted = root if plain.observed is None else root[plain.observed]
-        rows = counted.shape[0] * counted.shape[-1]
-        u = torch.randn(rows, generator=generator, dtype=torch.float64).to(self._device)
-        cotangent = torch.zeros_like(plain.h)
-        mixed = (counted @ u.view(len(counted), counted.shape[-1], 1)).squeeze(-1)
-        if plain.observed is None:
-            cotangent = mixed
-        else:
-            cotangent[plain.observed] = mixed
-        return u, vjp(self.evaluator, plain, cotangent)
-
-    def _confirmed(
-        self, blocks: Sequence[Block], probe: tuple[Tensor, Tensor], units: Sequence[Unit]
-    ) -> bool:
-        """Whether the rows agree with one ordinary vector-Jacobian product."""
-        u, product = probe
-        expected = self.problem.selection.split(product)
-        found = {
-            unit: torch.zeros(unit.width, 1, dtype=torch.float64, device=self._device)
-            for unit in units
-        }
-        start = 0
-        for block in blocks:
-            inner = block.inward(u[start : start + block.rows, None])
-            start += block.rows
-            for unit, factor in block.factors.items():
-                found[unit] += factor.pull(inner)
-        # Rounding is relative to the largest entries that met in the sums, hence the second term.
-        loose = math.sqrt(self.precision)
-        floor = self.precision * 1e4 * max(float(part.norm()) for part in expected.values())
-        for unit in units:
-            want = torch.cat([expected[name].reshape(-1) for name in unit.names])
-            if float((found[unit][:, 0] - want).norm()) > loose * float(want.norm()) + floor:
-                return False
-        return True
 
 
 def _cotangents(root: Tensor, positions: Sequence[int], step: int) -> Iterator[Tensor]:

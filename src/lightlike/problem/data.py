@@ -58,6 +58,11 @@ class Batch:
         targets = None if self.targets is None else _ordinary(self.targets).to(device)
         return Batch(args, kwargs, targets)
 
+    def copy(self) -> Batch:
+        """The batch with inputs of its own, which a model may change in place."""
+        args = tuple(_map(Tensor.clone, a) for a in self.args)
+        return Batch(args, {k: _map(Tensor.clone, v) for k, v in self.kwargs.items()}, self.targets)
+
     def sample(self, index: int, size: int) -> Batch:
         """Item `index` of the batch as a batch of one; tensors without `size` rows are shared."""
 

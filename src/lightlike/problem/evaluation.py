@@ -48,6 +48,8 @@ class Evaluator:
             self.values = _snapshot(model)
             for entry in selection.entries:
                 self.values[entry.name].requires_grad_(True)
+        # They keep a second list of their weights, which a functional call leaves changed.
+        self._recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase)]
         self.device = self.values[selection.entries[0].name].device
 
     @property
@@ -61,8 +63,10 @@ class Evaluator:
         Raises:
             ModelError: if the model fails, or returns anything but one finite tensor.
         """
+        own = batch.copy()
+        kept = [(m, m._flat_weights, m._flat_weight_refs) for m in self._recurrent]
         try:
-            result = functional_call(self.model, self.values, batch.args, batch.kwargs)
+            result = functional_call(self.model, self.values, own.args, own.kwargs)
         except Exception as error:
             raise ModelError(
                 f"The model failed on a batch: {type(error).__name__}: {error}.",
@@ -70,6 +74,9 @@ class Evaluator:
                 "Check that it runs on this batch after model.double(); tensors that it keeps "
                 "outside parameters and buffers must be made in the dtype of its input.",
             ) from error
+        finally:
+            for module, weights, references in kept:
+                module._flat_weights, module._flat_weight_refs = weights, references
         return checked_output(result)
 
     def outputs(self, batch: Batch) -> Outputs:

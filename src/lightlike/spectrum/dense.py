@@ -7,9 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightlike.spectrum.spectrum import Spectrum
-
-EPS = torch.finfo(torch.float64).eps
+from lightlike.spectrum.spectrum import EPS, Spectrum
 
 
 def eigenvalue_floor(size: int, largest: float, precision: float = EPS) -> float:
@@ -45,7 +43,7 @@ def from_symmetric(
     if trace == 0.0 and precision <= EPS:
         bounds = 0, 0  # ‖A‖² = 0
     kind = worth(precision)
-    return Spectrum(kept, trace, shape, kind, method, floor, residue, bounds, reason)
+    return Spectrum(kept, trace, shape, kind, method, floor, residue, bounds, reason, precision)
 
 
 def worth(precision: float) -> str:
@@ -80,7 +78,7 @@ def from_singular_values(
     residue = float(squares[kept]) if kept < len(values) else 0.0
     return Spectrum(
         squares[:kept], float(squares.sum()), shape, worth(precision), method, cut**2, residue,
-        (lower, upper), reason,
+        (lower, upper), reason, precision,
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+EPS = torch.finfo(torch.float64).eps
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -26,6 +28,7 @@ class Spectrum:
         rank_bounds: Certain bounds on the number of singular values of A above the default
             tolerance of `rank`.
         reason: Why this route was taken.
+        precision: Rounding unit of A's entries.
     """
 
     eigenvalues: Tensor
@@ -37,6 +40,7 @@ class Spectrum:
     residue: float
     rank_bounds: tuple[int, int]
     reason: str = ""
+    precision: float = EPS
 
     @property
     def resolved(self) -> bool:
@@ -51,11 +55,11 @@ class Spectrum:
     def rank(self, tolerance: float | None = None) -> int:
         """Number of singular values s_k = √λ_k of A above tolerance · s_1.
 
-        The default tolerance is max(K, D) · 2.2e-16, as `matrix_rank` has it. It counts what this
+        The default tolerance is max(K, D) · precision, as `matrix_rank` has it. It counts what this
         spectrum resolves; `rank_bounds` says what rounding may hide.
         """
         if tolerance is None:
-            tolerance = max(self.shape) * torch.finfo(torch.float64).eps
+            tolerance = max(self.shape) * self.precision
         return int((self.eigenvalues > tolerance**2 * self.largest).sum())
 
     def above(self, eps: float) -> int:
