@@ -31,6 +31,8 @@ from lightlike.store import check_place
 
 # Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.
 CROWDED = 0.25
+# Relative error of a directional derivative by differences; kinks of ReLU networks stay below.
+HONEST = 0.01
 # Orders of magnitude between singular values around the cut that make a clear gap.
 CLEAR_GAP = 2.0
 
@@ -167,6 +169,11 @@ def _warnings(
                 f"{inside / len(spectrum):.0%} of the eigenvalues lie within a factor 10 of "
                 "1/(N σ²), where the quadratic picture is least safe."
             )
+    if F.root.precision <= EPS and F.root.sweep.gradient_error > HONEST:
+        found.append(
+            "PyTorch's gradient is not the derivative of the outputs (straight-through estimator, "
+            "detached part, padding vector?): the numbers describe the gradient."
+        )
     if F.root.sweep.mixes and len(F.problem.survey.samples) > 1:
         found.append(
             "An item alone gets another output than in its batch: if the first dimension is the "

@@ -24,7 +24,7 @@ from torch.autograd.graph import GradientEdge
 from lightlike.errors import ConsistencyError, LightlikeError
 from lightlike.metric.blocks import Block
 from lightlike.metric.capture import Capture, reached
-from lightlike.metric.jacobian import Backward, whitening
+from lightlike.metric.jacobian import Backward, gradient_error, whitening
 from lightlike.metric.units import Unit, find_units, unit_factor
 from lightlike.metric.witness import Witness
 from lightlike.problem.data import Batch
@@ -42,6 +42,7 @@ class Sweep:
         units: The units of the selected parameters.
         precision: Largest rounding unit seen in the forward pass.
         mixes: Whether an item's output alone differs from its output in the first batch.
+        gradient_error: How far PyTorch's gradient is from the change of the outputs, first batch.
         ways: How the batches of the last pass were back-propagated.
         witness: What the rows of the last pass were held against.
     """
@@ -56,6 +57,7 @@ class Sweep:
         self.units = find_units(problem.selection.entries, capture.calls, leftover, outputs.samples)
         self.precision = capture.precision
         self.mixes = self._mixes(first, outputs)
+        self.gradient_error = gradient_error(self.evaluator, first)
         self.witness = Witness(problem, self.precision)
 
     def blocks(self, units: Sequence[Unit], stage: str) -> Iterator[list[Block]]:

@@ -57,8 +57,12 @@ class Evaluator:
         """The float64 copies of the selected parameters, by canonical name."""
         return {e.name: self.values[e.name] for e in self.selection.entries}
 
-    def raw(self, batch: Batch) -> Tensor:
+    def raw(self, batch: Batch, values: dict[str, Tensor] | None = None) -> Tensor:
         """The model's output tensor in float64, with gradients to the selected parameters.
+
+        Args:
+            batch: Inputs.
+            values: Parameters and buffers to use instead of those of this point.
 
         Raises:
             ModelError: if the model fails, or returns anything but one finite tensor.
@@ -66,7 +70,7 @@ class Evaluator:
         own = batch.copy()
         kept = [(m, m._flat_weights, m._flat_weight_refs) for m in self._recurrent]
         try:
-            result = functional_call(self.model, self.values, own.args, own.kwargs)
+            result = functional_call(self.model, values or self.values, own.args, own.kwargs)
         except Exception as error:
             raise ModelError(
                 f"The model failed on a batch: {type(error).__name__}: {error}.",
