@@ -73,11 +73,15 @@ def test_inner_products_in_every_order(mine, theirs, ins, outs, bias, written, o
     if order != "chosen" and not written:
         getattr(left, f"_cross_{order}")(right, out)
     else:
-        left.cross(other, out)
+        left.cross(other, out, fresh=False)
     assert same(out, expected + 1)
     out.fill_(1)
-    Dense(left.dense()).cross(other, out)
+    Dense(left.dense()).cross(other, out, fresh=False)
     assert same(out, expected + 1)
+    for factor in (left, Dense(left.dense()), left.settled(float("inf"))):
+        out.fill_(float("nan"))
+        factor.cross(other, out, fresh=True)
+        assert same(out, expected)
 
 
 @pytest.mark.parametrize("bias", [False, True])

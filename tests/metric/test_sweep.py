@@ -138,14 +138,14 @@ def doubled(method):
 
 
 WRONG = {
-    "gradients": (LinearCall, "factor", lambda self, unit, g: RIGHT(self, unit, 2 * g)),
+    "gradients": (LinearCall, "factor", lambda self, unit, g, s: RIGHT(self, unit, 2 * g, s)),
     "products": (Outer, "pull", doubled(Outer.pull)),
     "order": (
         LinearCall,
         "factor",
-        lambda self, unit, g: RIGHT(self, unit, g.roll(1, 3)),
+        lambda self, unit, g, s: RIGHT(self, unit, g.roll(1, 2), s),
     ),
-    "tiny": (LinearCall, "factor", lambda self, unit, g: RIGHT(self, unit, g * (1 + 1e-6))),
+    "tiny": (LinearCall, "factor", lambda self, unit, g, s: RIGHT(self, unit, g * (1 + 1e-6), s)),
 }  # fmt: skip
 RIGHT = LinearCall.factor
 
@@ -163,9 +163,9 @@ def test_a_wrong_contraction_gives_no_number(wrong, question, monkeypatch):
         ask()
 
 
-def wrong_cross(self, other, out):
-    before = out.clone()
-    CROSS(self, other, out)
+def wrong_cross(self, other, out, *, fresh):
+    before = 0 if fresh else out.clone()
+    CROSS(self, other, out, fresh=fresh)
     out += 1e-6 * (out - before)
 
 
@@ -204,8 +204,8 @@ def test_passes_may_be_interleaved(agree):
 
 
 def test_a_contraction_wrong_for_batches_falls_back(agree, monkeypatch):
-    def factor(self, unit, g):
-        return RIGHT(self, unit, 2 * g if g.shape[1] > 1 else g)
+    def factor(self, unit, g, samples):
+        return RIGHT(self, unit, 2 * g if samples > 1 else g, samples)
 
     monkeypatch.setattr(LinearCall, "factor", factor)
     root = agree(flat(), [(X, None)], "categorical")
@@ -289,7 +289,7 @@ MASKS = {
 @pytest.mark.parametrize("kind", ["pointwise", "mixing"])
 def test_ignored_positions_are_no_observations(kind, way, mask, split, agree, only):
     if kind == "mixing" and way == "aligned":
-        pytest.skip("an embedding has no contraction")
+        pytest.skip("packed attention has no contraction")
     labels = torch.tensor(MASKS[mask])
     if kind == "pointwise":
         model, x = nets.fill(nets.mlp([3, 3, 4], "tanh"), 2), nets.normal(4, 3, 3)

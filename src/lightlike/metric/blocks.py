@@ -39,6 +39,14 @@ class Block:
         keep = None if self.keep is None else self.keep[start : start + length]
         return Block(length, self.per_sample, factors, keep)
 
+    def settled(self, budget: float) -> Block:
+        """The block with each factor in the form cheapest for many inner products."""
+        factors: dict[Unit, Factor] = {}
+        for unit, factor in self.factors.items():
+            factors[unit] = factor.settled(budget)
+            budget -= 0 if factors[unit] is factor else factors[unit].nbytes
+        return Block(self.samples, self.per_sample, factors, self.keep)
+
     def tiles(self, rows: int) -> list[Block]:
         """The block cut into runs of samples with at most about `rows` rows each."""
         step = max(1, rows // max(1, self.per_sample))
@@ -58,17 +66,20 @@ class Block:
             outer = full
         return outer.view(self.samples, self.per_sample, outer.shape[-1]).transpose(0, 1)
 
-    def write(self, tile: Tensor, other: Block, out: Tensor) -> None:
-        """Add a tile (k s, k' s') of inner products with another block to out, in A's order."""
+    def write(self, tile: Tensor, other: Block, out: Tensor, *, add: bool) -> None:
+        """Copy or add a tile (k s, k' s') of inner products with another block, in A's order."""
         inner = tile.view(self.per_sample, self.samples, other.per_sample, other.samples)
         ordered = inner.permute(1, 0, 3, 2)
         if self.keep is None and other.keep is None:
-            out.view(ordered.shape).add_(ordered)
+            target = out.view(ordered.shape)
+            target.add_(ordered) if add else target.copy_(ordered)
             return
         flat = ordered.flatten(0, 1).flatten(1, 2)
         if self.keep is not None:
             flat = flat[self.keep.reshape(-1)]
-        out += flat if other.keep is None else flat[:, other.keep.reshape(-1)]
+        if other.keep is not None:
+            flat = flat[:, other.keep.reshape(-1)]
+        out.add_(flat) if add else out.copy_(flat)
 
 
 def merge(blocks: Sequence[Block], units: Sequence[Unit]) -> list[Block]:

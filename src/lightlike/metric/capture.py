@@ -16,19 +16,19 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from lightlike.errors import ModelError
-from lightlike.metric.contractions import CONTRACTIONS, LinearCall
+from lightlike.metric.contractions import CONTRACTIONS, Call
 
 
 class Captured:
     """A captured call and the place in the autograd graph where its output stands."""
 
-    def __init__(self, call: LinearCall, edge: GradientEdge, shape: torch.Size) -> None:
+    def __init__(self, call: Call, edge: GradientEdge, shape: torch.Size) -> None:
         self.call, self.edge, self.shape = call, edge, shape
-        self._version = call.saved()._version
+        self._version = call.x._version
 
     def check(self) -> None:
         """Raise a ModelError if the call's input was overwritten after the call."""
-        if self.call.saved()._version != self._version:
+        if self.call.x._version != self._version:
             raise ModelError(
                 f"The input of the layer with {' and '.join(self.call.uses)} is changed in place "
                 "after the layer has read it.",
@@ -58,7 +58,9 @@ class Capture(TorchFunctionMode):
         """Make the call, captured if possible."""
         kwargs = kwargs or {}
         kind = CONTRACTIONS.get(func)
-        captured = kind.run(self._name, args, kwargs) if kind and torch.is_grad_enabled() else None
+        captured = None
+        if kind is not None and torch.is_grad_enabled():
+            captured = kind.run(func, self._name, args, kwargs)
         if captured is None:
             result = func(*args, **kwargs)
             if isinstance(result, Tensor) and result.requires_grad:

@@ -21,26 +21,44 @@ from lightlike.metric.units import Unit
 TILE_ROWS = 512
 
 
-def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor) -> None:
-    """Add the units' inner products between all rows to the lower triangle of out (K, K)."""
-    tiles: list[tuple[int, Block]] = []
+def add_gram(
+    blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool, last: bool
+) -> None:
+    """Add the units' inner products between all rows to the lower triangle of out (K, K).
+
+    Args:
+        blocks: All rows, with the units' factors.
+        units: The units to add.
+        out: The matrix; uninitialised before the first pass.
+        first: Whether nothing has been written to it yet.
+        last: Whether to complete the upper triangle, tile by tile while they are in the cache.
+    """
+    tiles: list[tuple[slice, Block]] = []
     start = 0
     for block in blocks:
         for part in block.tiles(TILE_ROWS):
-            tiles.append((start, part))
+            tiles.append((slice(start, start + part.rows), part))
             start += part.rows
     largest = max((t.samples * t.per_sample for _, t in tiles), default=0)
     buffer = out.new_empty(largest * largest)
-    for index, (row, mine) in enumerate(tiles):
-        for column, theirs in tiles[: index + 1]:
+    for index, (rows, mine) in enumerate(tiles):
+        for columns, theirs in tiles[: index + 1]:
             height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
-            tile = buffer[: height * width].view(height, width).zero_()
+            tile = buffer[: height * width].view(height, width)
+            fresh = True
             for unit in units:
                 left, right = mine.factors.get(unit), theirs.factors.get(unit)
                 if left is not None and right is not None:
-                    left.cross(right, tile)
-            target = out[row : row + mine.rows, column : column + theirs.rows]
-            mine.write(tile, theirs, target)
+                    left.cross(right, tile, fresh=fresh)
+                    fresh = False
+            if fresh:
+                tile.zero_()
+            mine.write(tile, theirs, out[rows, columns], add=not first)
+            if last and mine is not theirs:
+                out[columns, rows] = out[rows, columns].T
+        if last:
+            corner = out[rows, rows]
+            corner.copy_(corner.tril() + corner.tril(-1).T)
 
 
 def mirror(matrix: Tensor, step: int = 256) -> Tensor:

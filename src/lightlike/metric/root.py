@@ -153,18 +153,19 @@ class Root:
         rows = self.shape[0]
         self.traces = {}
         with isolated():
-            out = torch.zeros(rows, rows, dtype=torch.float64, device=self.device)
-            for units in self._passes(rows):
+            out = torch.empty(rows, rows, dtype=torch.float64, device=self.device)
+            groups = self._passes(rows)
+            for index, units in enumerate(groups):
                 found = [
                     self._weighted(block)
                     for blocks in self.sweep.blocks(units, "Gram matrix")
                     for block in blocks
                 ]
-                joined = merge(found, units)
+                budget = available_memory() / 4 / max(1, len(found))
+                joined = [block.settled(budget) for block in merge(found, units)]
                 del found  # the joined blocks hold copies
                 self._note_traces(joined)
-                add_gram(joined, units, out)
-        mirror(out)
+                add_gram(joined, units, out, first=not index, last=index == len(groups) - 1)
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)
         scale = float(u.norm()) * float(out.diagonal().sum())

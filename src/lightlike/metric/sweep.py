@@ -91,7 +91,7 @@ class Sweep:
         if leftover & wanted:
             return None
         mine = [c for c in capture.calls if wanted & set(c.call.uses)]
-        if any(len(c.shape) < 2 or c.shape[0] != outputs.samples for c in mine):
+        if not all(c.call.aligned(c.shape, outputs.samples) for c in mine):
             return None
         return [self._rows(outputs, capture, units, outputs.samples, outputs.positions)]
 
@@ -163,13 +163,13 @@ class Sweep:
         for c, g in zip(calls, gradients, strict=False):
             if g is not None:
                 c.check()
-                seen.append((c, g.reshape(len(g), samples, -1, c.shape[-1])))
+                seen.append((c, g))
         rows = {
             name: g.reshape(len(g), 1, -1)
             for name, g in zip(leaves, gradients[len(calls) :], strict=True)
             if g is not None
         }
-        factors = {unit: unit_factor(unit, seen, rows) for unit in units}
+        factors = {unit: unit_factor(unit, seen, rows, samples) for unit in units}
         rank = root.shape[-1]
         kept = None if keep is None else keep.repeat_interleave(rank, 1)
         present = {unit: factor for unit, factor in factors.items() if factor is not None}

@@ -91,7 +91,7 @@ def find_units(
         width = sum(e.size for e in members)
         held, pair = width, float(width)
         if contracted and mine:
-            held = sum(c.shape.numel() // samples for c in mine)
+            held = sum(int(c.call.held(c.shape, samples)) for c in mine)
             pair = sum(c.call.pair_operations(c.shape, samples) for c in mine)
         units.append(Unit(members, contracted, held, pair))
         done.update(names)
@@ -99,9 +99,12 @@ def find_units(
 
 
 def unit_factor(
-    unit: Unit, calls: Sequence[tuple[Captured, Tensor]], leaf_rows: dict[str, Tensor]
+    unit: Unit,
+    calls: Sequence[tuple[Captured, Tensor]],
+    leaf_rows: dict[str, Tensor],
+    samples: int,
 ) -> Factor | None:
-    """The factor of a unit from gradients (k, s, P, out) at its calls and rows at its leaves.
+    """The factor of a unit from gradients (k, *shape) at its calls' outputs and rows at its leaves.
 
     None if the batch does not use the unit.
     """
@@ -109,10 +112,10 @@ def unit_factor(
     mine = [(c.call, g) for c, g in calls if names & set(c.call.uses)]
     together = len(unit.entries) == 2 and all(set(call.uses) == names for call, _ in mine)
     if together and not names & leaf_rows.keys():
-        return combine([call.factor(unit.names, g) for call, g in mine]) if mine else None
+        return combine([call.factor(unit.names, g, samples) for call, g in mine]) if mine else None
     parts: list[Factor | None] = []
     for name in unit.names:
-        factors = [call.factor((name,), g) for call, g in mine if name in call.uses]
+        factors = [call.factor((name,), g, samples) for call, g in mine if name in call.uses]
         if name in leaf_rows:
             factors.append(Dense(leaf_rows[name]))
         parts.append(combine(factors) if factors else None)

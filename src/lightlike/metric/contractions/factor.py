@@ -14,6 +14,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+# Entries of a temporary that is written out.
+CHUNK = 1 << 22
+
 
 class Factor(ABC):
     """Rows (k, s) × columns of one unit of parameters.
@@ -56,18 +59,24 @@ class Factor(ABC):
 
     def squared_norm(self) -> float:
         """Sum of squares of all entries."""
+        step = max(1, CHUNK // max(1, self.per_sample * self.width))
         total = 0.0
-        for i in range(self.samples):
-            total += float(self.narrow(i, 1).dense().square().sum())
+        for start in range(0, self.samples, step):
+            part = self.narrow(start, min(step, self.samples - start))
+            total += float(part.dense().square().sum())
         return total
+
+    def settled(self, budget: float) -> Factor:
+        """The form in which many inner products are cheapest, within a budget of bytes."""
+        return self
 
     def scaled(self, weights: Tensor) -> Factor:
         """The factor with its columns multiplied by weights (width,)."""
         return Dense(self.dense() * weights)
 
     @abstractmethod
-    def cross(self, other: Factor, out: Tensor) -> None:
-        """Add the inner products with another factor's rows to out, (k s, k' s')."""
+    def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
+        """Inner products with another's rows, written (fresh) or added to out, (k s, k' s')."""
 
 
 class Dense(Factor):
@@ -107,7 +116,8 @@ class Dense(Factor):
         """One factor for the samples of several with equal k."""
         return cls(torch.cat([part.dense() for part in parts], 1))
 
-    def cross(self, other: Factor, out: Tensor) -> None:
-        """Add the inner products with another factor's rows to out."""
+    def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
+        """Inner products with another factor's rows, written (fresh) or added to out."""
         mine, theirs = self.rows, other.dense()
-        out.addmm_(mine.reshape(-1, self.width), theirs.reshape(-1, self.width).T)
+        left, right = mine.reshape(-1, self.width), theirs.reshape(-1, self.width).T
+        torch.addmm(out, left, right, beta=0 if fresh else 1, out=out)

@@ -10,16 +10,14 @@ gradient at y_p. Inner products of such rows never need the rows:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from lightlike.metric.contractions.factor import Dense, Factor
-
-# Entries of a temporary when weight gradients are written out.
-CHUNK = 1 << 22
+from lightlike.metric.contractions.call import Call, Names, fixed
+from lightlike.metric.contractions.factor import CHUNK, Dense, Factor
 
 
 class Outer(Factor):
@@ -70,6 +68,13 @@ class Outer(Factor):
         x, g = self.x[:, 0].square().sum(-1), self.g[:, :, 0].square().sum((0, 2))
         return float(x @ g)
 
+    def settled(self, budget: float) -> Factor:
+        """Weight gradients written out once, if inner products take that order and they fit."""
+        size = 8.0 * self.per_sample * self.samples * self.width
+        if self.positions == 1 or size > budget or not self._weight_order_is_cheaper(self):
+            return self
+        return Dense(self.dense())
+
     def scaled(self, weights: Tensor) -> Factor:
         """Columns multiplied by weights; the outer product survives if W and b have one each."""
         w = weights[: -self.outs] if self.bias else weights
@@ -96,13 +101,17 @@ class Outer(Factor):
         g = torch.cat([pad(o.g, (0, 0, 0, longest - o.positions)) for o in outers], 1)
         return cls(x, g, bias=outers[0].bias)
 
-    def cross(self, other: Factor, out: Tensor) -> None:
-        """Add the inner products with another factor's rows to out, (k s, k' s')."""
+    def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
+        """Inner products with another factor's rows, written (fresh) or added to out."""
         if not isinstance(other, Outer):
-            Dense(self.dense()).cross(other, out)
-        elif self.positions == other.positions == 1:
-            self._cross_single(other, out)
-        elif self._weight_order_is_cheaper(other):
+            Dense(self.dense()).cross(other, out, fresh=fresh)
+            return
+        if self.positions == other.positions == 1:
+            self._cross_single(other, out, fresh=fresh)
+            return
+        if fresh:
+            out.zero_()
+        if self._weight_order_is_cheaper(other):
             self._cross_weights(other, out)
         else:
             self._cross_positions(other, out)
@@ -114,12 +123,16 @@ class Outer(Factor):
         w = v[: -self.outs].view(self.outs, self.ins - 1, -1)
         return torch.cat([w, v[-self.outs :, None]], 1)
 
-    def _cross_single(self, other: Outer, out: Tensor) -> None:
+    def _cross_single(self, other: Outer, out: Tensor, *, fresh: bool) -> None:
         """(x·x')(g·g') for one position."""
-        xx = self.x[:, 0] @ other.x[:, 0].T
-        gg = self.g.reshape(-1, self.outs) @ other.g.reshape(-1, self.outs).T
         shape = self.per_sample, self.samples, other.per_sample, other.samples
-        out.view(shape).addcmul_(gg.view(shape), xx[None, :, None, :])
+        xx = (self.x[:, 0] @ other.x[:, 0].T)[None, :, None, :]
+        left, right = self.g.reshape(-1, self.outs), other.g.reshape(-1, self.outs).T
+        if fresh:
+            torch.mm(left, right, out=out)
+            out.view(shape).mul_(xx)
+        else:
+            out.view(shape).addcmul_((left @ right).view(shape), xx)
 
     def _weight_order_is_cheaper(self, other: Outer) -> bool:
         """Multiplications through weight gradients against those through position pairs."""
@@ -152,54 +165,48 @@ class Outer(Factor):
             tile[:, i] += torch.bmm(mixed, theirs).permute(1, 2, 0)
 
 
-class LinearCall:
-    """One call of `torch.nn.functional.linear` with measured parameters.
-
-    Its output was computed with those parameters detached, so that this record holds all that
-    the call contributes to their Jacobian, and the autograd graph all that other uses do.
-    """
+class LinearCall(Call):
+    """`torch.nn.functional.linear`, positions in any dimensions between the first and the last."""
 
     def __init__(self, x: Tensor, weight: str | None, bias: str | None) -> None:
         self.x, self.weight, self.bias = x, weight, bias
 
-    @staticmethod
-    def run(names: Any, args: Any, kwargs: Any) -> tuple[Tensor, LinearCall] | None:
-        """Make the call if one of its parameters is measured; `names` finds a tensor's name."""
+    @classmethod
+    def run(
+        cls, func: Callable[..., Any], names: Names, args: Any, kwargs: Any
+    ) -> tuple[Tensor, Self] | None:
+        """Make the call if one of its parameters is measured."""
         x, weight, bias = _arguments(*args, **kwargs)
-        weight_name, bias_name = names(weight), names(bias)
-        if weight_name is None and bias_name is None:
+        call = cls(x.detach(), names(weight), names(bias))
+        if not call.uses:
             return None
-        fixed_weight = weight if weight_name is None else weight.detach()
-        fixed_bias = bias if bias is None or bias_name is None else bias.detach()
-        y = torch.nn.functional.linear(x, fixed_weight, fixed_bias)
-        return y, LinearCall(x.detach(), weight_name, bias_name)
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        """Measured parameters of the call."""
-        return tuple(name for name in (self.weight, self.bias) if name is not None)
+        return func(x, fixed(weight, call.weight), fixed(bias, call.bias)), call
 
     def pair_operations(self, shape: torch.Size, samples: int) -> float:
-        """Multiplications for the inner product of two rows, from the output's shape."""
+        """Multiplications for the inner product of two rows."""
         positions, outs = shape[:-1].numel() // samples, shape[-1]
         if self.weight is None or positions == 1:
             return outs
         return min(self.x.shape[-1] * outs, positions * (positions + 1) * outs)
 
-    def saved(self) -> Tensor:
-        """The tensor whose values must not change before `factors`."""
-        return self.x
+    def weight_factor(self, g: Tensor, samples: int) -> Factor:
+        """Σ_p g_p x_pᵀ."""
+        return self._outer(g, samples, bias=False)
 
-    def factor(self, unit: tuple[str, ...], g: Tensor) -> Factor:
-        """The factor on a unit (W,), (b,) or (W, b) from gradients g (k, s, P, out)."""
-        samples, positions = g.shape[1:3]
-        if unit == (self.bias,):
-            return Dense(g.sum(2))
-        x = self.x.reshape(samples, positions, -1)
-        joint = len(unit) == 2
-        if joint:
-            x = torch.nn.functional.pad(x, (0, 1), value=1.0)
-        return Outer(x, g, bias=joint)
+    def bias_rows(self, g: Tensor, samples: int) -> Tensor:
+        """Σ_p g_p."""
+        return g.reshape(len(g), samples, -1, g.shape[-1]).sum(2)
+
+    def factor(self, unit: tuple[str, ...], g: Tensor, samples: int) -> Factor:
+        """The factor on a unit; weight and bias together are one outer product."""
+        if len(unit) == 2:
+            return self._outer(g, samples, bias=True)
+        return super().factor(unit, g, samples)
+
+    def _outer(self, g: Tensor, samples: int, *, bias: bool) -> Outer:
+        rows = g.reshape(len(g), samples, -1, g.shape[-1])
+        x = self.x.reshape(samples, rows.shape[2], -1)
+        return Outer(torch.nn.functional.pad(x, (0, 1), value=1.0) if bias else x, rows, bias=bias)
 
 
 def combine(factors: Sequence[Factor]) -> Factor:

@@ -1,0 +1,76 @@
+"""Columns in groups with a factor each, such as the weights of a grouped convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightlike.metric.contractions.factor import Dense, Factor
+
+
+class Grouped(Factor):
+    """Factors of the same rows side by side; their columns follow one another."""
+
+    def __init__(self, parts: Sequence[Factor]) -> None:
+        self.parts = list(parts)
+        self.samples, self.per_sample = parts[0].samples, parts[0].per_sample
+        self.width = sum(part.width for part in parts)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(part.nbytes for part in self.parts)
+
+    def dense(self) -> Tensor:
+        """All entries, (k, s, width)."""
+        return torch.cat([part.dense() for part in self.parts], -1)
+
+    def apply(self, v: Tensor) -> Tensor:
+        """Rows times v: (width, c) -> (k, s, c)."""
+        pieces = torch.split(v, [part.width for part in self.parts])
+        result = self.parts[0].apply(pieces[0])
+        for part, piece in zip(self.parts[1:], pieces[1:], strict=True):
+            result = result + part.apply(piece)
+        return result
+
+    def pull(self, u: Tensor) -> Tensor:
+        """Rows transposed times u: (k, s, c) -> (width, c)."""
+        return torch.cat([part.pull(u) for part in self.parts])
+
+    def squared_norm(self) -> float:
+        """Sum of squares of all entries."""
+        return sum(part.squared_norm() for part in self.parts)
+
+    def settled(self, budget: float) -> Factor:
+        """Each group in its cheapest form."""
+        parts = []
+        for part in self.parts:
+            parts.append(part.settled(budget))
+            budget -= 0 if parts[-1] is part else parts[-1].nbytes
+        return Grouped(parts)
+
+    def scaled(self, weights: Tensor) -> Factor:
+        """Columns multiplied by weights, group by group."""
+        pieces = torch.split(weights, [part.width for part in self.parts])
+        return Grouped([p.scaled(w) for p, w in zip(self.parts, pieces, strict=True)])
+
+    def narrow(self, start: int, length: int) -> Grouped:
+        """The factor of some of the samples."""
+        return Grouped([part.narrow(start, length) for part in self.parts])
+
+    @classmethod
+    def join(cls, parts: Sequence[Factor]) -> Grouped:
+        """One factor for the samples of several."""
+        columns = zip(*(part.parts for part in parts if isinstance(part, Grouped)), strict=True)
+        return cls([column[0].join(column) for column in columns])
+
+    def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
+        """Inner products with another factor's rows, written or added to out group by group."""
+        if not isinstance(other, Grouped):
+            Dense(self.dense()).cross(other, out, fresh=fresh)
+            return
+        for mine, theirs in zip(self.parts, other.parts, strict=True):
+            mine.cross(theirs, out, fresh=fresh)
+            fresh = False

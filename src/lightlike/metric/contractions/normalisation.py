@@ -1,0 +1,71 @@
+"""Gains and biases of normalisation layers: y = u ∘ weight + bias, u the normalised input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from lightlike.metric.contractions.call import Call, Names, channels_last, fixed
+from lightlike.metric.contractions.factor import Dense, Factor
+
+functional = torch.nn.functional
+
+# Functions whose gain has the shape of the last dimensions; the others' is one a channel.
+LAST = (functional.layer_norm, functional.rms_norm)
+
+
+class NormalisationCall(Call):
+    """Layer, RMS, group or (in eval mode) batch normalisation.
+
+    Few parameters, so that the rows Σ_p g_p ∘ u_p and Σ_p g_p are written out.
+    """
+
+    def __init__(self, func: Callable[..., Any], bound: dict[str, Any], names: Names) -> None:
+        self.func, self.x = func, bound["input"].detach()
+        self.weight, self.bias = names(bound["weight"]), names(bound.get("bias"))
+        self.bound = {k: v for k, v in bound.items() if k not in ("input", "weight", "bias")}
+        weight = bound["weight"] if self.weight is not None else bound.get("bias")
+        self.width = 0 if weight is None else weight.numel()
+
+    @classmethod
+    def run(
+        cls, func: Callable[..., Any], names: Names, args: Any, kwargs: Any
+    ) -> tuple[Tensor, Self] | None:
+        """Make the call if one of its parameters is measured and each item is on its own."""
+        bound = signature(func).bind(*args, **kwargs)
+        bound.apply_defaults()
+        call = cls(func, bound.arguments, names)
+        if not call.uses or bound.arguments.get("training"):
+            return None
+        arguments = dict(bound.arguments)
+        for kind, name in (("weight", call.weight), ("bias", call.bias)):
+            if kind in arguments:
+                arguments[kind] = fixed(arguments[kind], name)
+        return func(**arguments), call
+
+    def pair_operations(self, shape: torch.Size, samples: int) -> float:
+        """Multiplications for the inner product of two rows."""
+        return self.width
+
+    def held(self, shape: torch.Size, samples: int) -> float:
+        """Numbers that the factor holds for one row."""
+        return self.width
+
+    def weight_factor(self, g: Tensor, samples: int) -> Factor:
+        """Σ_p g_p ∘ u_p."""
+        normalised = self.func(self.x, **self.bound).unsqueeze(0)
+        u = self._positions(normalised, samples)[0]
+        return Dense(torch.einsum("kspd,spd->ksd", self._positions(g, samples), u))
+
+    def bias_rows(self, g: Tensor, samples: int) -> Tensor:
+        """Σ_p g_p."""
+        return self._positions(g, samples).sum(2)
+
+    def _positions(self, t: Tensor, samples: int) -> Tensor:
+        """(k, *shape of y) as (k, samples, positions, width)."""
+        last = t if self.func in LAST else channels_last(t, 2)
+        return last.reshape(len(t), samples, -1, self.width)
