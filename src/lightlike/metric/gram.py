@@ -21,9 +21,7 @@ from lightlike.metric.units import Unit
 TILE_ROWS = 512
 
 
-def add_gram(
-    blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool, last: bool
-) -> None:
+def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool) -> None:
     """Add the units' inner products between all rows to the lower triangle of out (K, K).
 
     Args:
@@ -31,7 +29,6 @@ def add_gram(
         units: The units to add.
         out: The matrix; uninitialised before the first pass.
         first: Whether nothing has been written to it yet.
-        last: Whether to complete the upper triangle, tile by tile while they are in the cache.
     """
     tiles: list[tuple[slice, Block]] = []
     start = 0
@@ -54,11 +51,6 @@ def add_gram(
             if fresh:
                 tile.zero_()
             mine.write(tile, theirs, out[rows, columns], add=not first)
-            if last and mine is not theirs:
-                out[columns, rows] = out[rows, columns].T
-        if last:
-            corner = out[rows, rows]
-            corner.copy_(corner.tril() + corner.tril(-1).T)
 
 
 def mirror(matrix: Tensor, step: int = 256) -> Tensor:

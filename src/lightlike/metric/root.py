@@ -154,8 +154,7 @@ class Root:
         self.traces = {}
         with isolated():
             out = torch.empty(rows, rows, dtype=torch.float64, device=self.device)
-            groups = self._passes(rows)
-            for index, units in enumerate(groups):
+            for index, units in enumerate(self._passes(rows)):
                 found = [
                     self._weighted(block)
                     for blocks in self.sweep.blocks(units, "Gram matrix")
@@ -165,7 +164,8 @@ class Root:
                 joined = [block.settled(budget) for block in merge(found, units)]
                 del found  # the joined blocks hold copies
                 self._note_traces(joined)
-                add_gram(joined, units, out, first=not index, last=index == len(groups) - 1)
+                add_gram(joined, units, out, first=not index)
+            mirror(out)
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)
         scale = float(u.norm()) * float(out.diagonal().sum())

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from lightlike.metric.units import Unit, find_units, unit_factor
 from lightlike.metric.witness import Witness
 from lightlike.problem.data import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
+from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 
 # Bytes of gradients in flight in one batched backward pass.
@@ -42,7 +44,6 @@ class Sweep:
         units: The units of the selected parameters.
         precision: Largest rounding unit seen in the forward pass.
         mixes: Whether an item's output alone differs from its output in the first batch.
-        gradient_error: How far PyTorch's gradient is from the change of the outputs, first batch.
         ways: How the batches of the last pass were back-propagated.
         witness: What the rows of the last pass were held against.
     """
@@ -57,8 +58,13 @@ class Sweep:
         self.units = find_units(problem.selection.entries, capture.calls, leftover, outputs.samples)
         self.precision = capture.precision
         self.mixes = self._mixes(first, outputs)
-        self.gradient_error = gradient_error(self.evaluator, first)
         self.witness = Witness(problem, self.precision)
+
+    @cached_property
+    def gradient_error(self) -> float:
+        """How far PyTorch's gradient is from the change of the outputs, on the first batch."""
+        with isolated():
+            return gradient_error(self.evaluator, next(self.problem.batches()))
 
     def blocks(self, units: Sequence[Unit], stage: str) -> Iterator[list[Block]]:
         """The blocks of each batch, factors for the given units only."""
