@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightlike.metric.contractions import Dense, Outer, combine
+from lightlike.metric.contractions.factor import by_sample
 from oracles.networks import normal
 
 sizes = st.integers(1, 4)
@@ -67,7 +68,7 @@ def test_outer_products_are_their_entries(k, s, p, ins, outs, c, bias, seed):
 def test_inner_products_in_every_order(mine, theirs, ins, outs, bias, written, order, seed):
     left = outer(*mine, ins, outs, bias, seed)
     right = outer(*theirs, ins, outs, bias, seed + 5)
-    expected = entries(left).flatten(0, 1) @ entries(right).flatten(0, 1).T
+    expected = by_sample(entries(left)) @ by_sample(entries(right)).T
     other = Dense(right.dense()) if written else right
     out = torch.ones_like(expected)
     if order != "chosen" and not written:

@@ -66,20 +66,9 @@ class Block:
             outer = full
         return outer.view(self.samples, self.per_sample, outer.shape[-1]).transpose(0, 1)
 
-    def write(self, tile: Tensor, other: Block, out: Tensor, *, add: bool) -> None:
-        """Copy or add a tile (k s, k' s') of inner products with another block, in A's order."""
-        inner = tile.view(self.per_sample, self.samples, other.per_sample, other.samples)
-        ordered = inner.permute(1, 0, 3, 2)
-        if self.keep is None and other.keep is None:
-            target = out.view(ordered.shape)
-            target.add_(ordered) if add else target.copy_(ordered)
-            return
-        flat = ordered.flatten(0, 1).flatten(1, 2)
-        if self.keep is not None:
-            flat = flat[self.keep.reshape(-1)]
-        if other.keep is not None:
-            flat = flat[:, other.keep.reshape(-1)]
-        out.add_(flat) if add else out.copy_(flat)
+    def kept(self, inner: Tensor) -> Tensor:
+        """The rows that count of entries (samples · per_sample, ...)."""
+        return inner if self.keep is None else inner[self.keep.reshape(-1)]
 
 
 def merge(blocks: Sequence[Block], units: Sequence[Unit]) -> list[Block]:

@@ -1,7 +1,7 @@
 """The Gram matrix A Aᵀ (K × K), layer by layer, without A.
 
-Rows are taken in tiles. For each pair of tiles the layers' inner products are summed in one
-tile-sized buffer and written once; only pairs on or below the diagonal are computed.
+Rows are taken in tiles. For each pair of tiles the layers' inner products are summed in their place
+in the result, while it is in the caches; only pairs on or below the diagonal are computed.
 """
 
 from __future__ import annotations
@@ -36,21 +36,30 @@ def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, fir
         for part in block.tiles(TILE_ROWS):
             tiles.append((slice(start, start + part.rows), part))
             start += part.rows
-    largest = max((t.samples * t.per_sample for _, t in tiles), default=0)
-    buffer = out.new_empty(largest * largest)
     for index, (rows, mine) in enumerate(tiles):
         for columns, theirs in tiles[: index + 1]:
+            target = out[rows, columns]
+            if mine.keep is None and theirs.keep is None:
+                add_tile(mine, theirs, units, target, fresh=first)
+                continue
             height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
-            tile = buffer[: height * width].view(height, width)
-            fresh = True
-            for unit in units:
-                left, right = mine.factors.get(unit), theirs.factors.get(unit)
-                if left is not None and right is not None:
-                    left.cross(right, tile, fresh=fresh)
-                    fresh = False
-            if fresh:
-                tile.zero_()
-            mine.write(tile, theirs, out[rows, columns], add=not first)
+            tile = out.new_empty(height, width)
+            add_tile(mine, theirs, units, tile, fresh=True)
+            counted = theirs.kept(mine.kept(tile).T).T
+            target.copy_(counted) if first else target.add_(counted)
+
+
+def add_tile(
+    mine: Block, theirs: Block, units: Sequence[Unit], out: Tensor, *, fresh: bool
+) -> None:
+    """Write (fresh) or add the units' inner products between the rows of two blocks to out."""
+    for unit in units:
+        left, right = mine.factors.get(unit), theirs.factors.get(unit)
+        if left is not None and right is not None:
+            left.cross(right, out, fresh=fresh)
+            fresh = False
+    if fresh:
+        out.zero_()
 
 
 def mirror(matrix: Tensor, step: int = 256) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.contractions.call import Call, Names, fixed
-from lightlike.metric.contractions.factor import Dense, Factor
+from lightlike.metric.contractions.factor import Dense, Factor, laid_by_sample
 
 
 class Lookup(Factor):
@@ -52,7 +52,7 @@ class Lookup(Factor):
 
     def narrow(self, start: int, length: int) -> Lookup:
         """The factor of some of the samples."""
-        g = self.g.narrow(1, start, length).contiguous()
+        g = laid_by_sample(self.g.narrow(1, start, length))
         return Lookup(self.tokens.narrow(0, start, length), g, self.size)
 
     @classmethod
@@ -72,12 +72,12 @@ class Lookup(Factor):
             return
         if fresh:
             out.zero_()
-        tile = out.view(self.per_sample, self.samples, other.per_sample, other.samples)
+        tile = out.view(self.samples, self.per_sample, other.samples, other.per_sample)
         theirs = other.g.permute(1, 2, 3, 0).flatten(1, 2)
         for i in range(self.samples):
             same = (self.tokens[i, :, None] == other.tokens[:, None, :]).to(self.g.dtype)
             mixed = torch.einsum("spq,kpd->skqd", same, self.g[:, i]).flatten(2)
-            tile[:, i] += torch.bmm(mixed, theirs).permute(1, 2, 0)
+            tile[i] += torch.bmm(mixed, theirs).transpose(0, 1)
 
 
 class EmbeddingCall(Call):

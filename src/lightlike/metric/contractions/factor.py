@@ -1,8 +1,9 @@
 """Rows of A restricted to some columns, kept in a form that is cheaper than the numbers themselves.
 
-A run of s samples with k rows each is laid out row-major over (k, s): entry (c, i) is row c of
-sample i. Every factor can be multiplied, transposed and written out; pairs of factors can be
-contracted to a tile of the Gram matrix.
+A run of s samples with k rows each is held as (k, s, ...): entry (c, i) is row c of sample i.
+Inner products come out sample by sample, (s k, s' k'), as the rows of A are ordered. Every factor
+can be multiplied, transposed and written out; pairs of factors can be contracted to a tile of the
+Gram matrix.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Factor(ABC):
 
     @abstractmethod
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
-        """Inner products with another's rows, written (fresh) or added to out, (k s, k' s')."""
+        """Inner products with another's rows, written (fresh) or added to out, (s k, s' k')."""
 
 
 class Dense(Factor):
@@ -109,7 +110,7 @@ class Dense(Factor):
 
     def narrow(self, start: int, length: int) -> Dense:
         """The factor of some of the samples."""
-        return Dense(self.rows.narrow(1, start, length).contiguous())
+        return Dense(laid_by_sample(self.rows.narrow(1, start, length)))
 
     @classmethod
     def join(cls, parts: Sequence[Factor]) -> Dense:
@@ -118,6 +119,15 @@ class Dense(Factor):
 
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
         """Inner products with another factor's rows, written (fresh) or added to out."""
-        mine, theirs = self.rows, other.dense()
-        left, right = mine.reshape(-1, self.width), theirs.reshape(-1, self.width).T
+        left, right = by_sample(self.rows), by_sample(other.dense()).T
         torch.addmm(out, left, right, beta=0 if fresh else 1, out=out)
+
+
+def by_sample(rows: Tensor) -> Tensor:
+    """Rows (k, s, ...) as (s k, all the rest): a view if they were laid out so."""
+    return rows.transpose(0, 1).reshape(rows.shape[0] * rows.shape[1], -1)
+
+
+def laid_by_sample(rows: Tensor) -> Tensor:
+    """Rows (k, s, ...) laid out sample by sample once, not at every product that follows."""
+    return rows.transpose(0, 1).contiguous().transpose(0, 1)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.contractions.call import Call, Names, fixed
-from lightlike.metric.contractions.factor import CHUNK, Dense, Factor
+from lightlike.metric.contractions.factor import CHUNK, Dense, Factor, by_sample, laid_by_sample
 
 
 class Outer(Factor):
@@ -88,8 +88,7 @@ class Outer(Factor):
     def narrow(self, start: int, length: int) -> Outer:
         """The factor of some of the samples."""
         g, x = self.g.narrow(1, start, length), self.x.narrow(0, start, length)
-        # Laid out once here, not at every product that follows.
-        return Outer(x, g.contiguous(), bias=self.bias)
+        return Outer(x, laid_by_sample(g), bias=self.bias)
 
     @classmethod
     def join(cls, parts: Sequence[Factor]) -> Outer:
@@ -125,9 +124,9 @@ class Outer(Factor):
 
     def _cross_single(self, other: Outer, out: Tensor, *, fresh: bool) -> None:
         """(x·x')(g·g') for one position."""
-        shape = self.per_sample, self.samples, other.per_sample, other.samples
-        xx = (self.x[:, 0] @ other.x[:, 0].T)[None, :, None, :]
-        left, right = self.g.reshape(-1, self.outs), other.g.reshape(-1, self.outs).T
+        shape = self.samples, self.per_sample, other.samples, other.per_sample
+        xx = (self.x[:, 0] @ other.x[:, 0].T)[:, None, :, None]
+        left, right = by_sample(self.g), by_sample(other.g).T
         if fresh:
             torch.mm(left, right, out=out)
             out.view(shape).mul_(xx)
@@ -150,19 +149,19 @@ class Outer(Factor):
         step = max(1, CHUNK // (rows * self.ins))
         for start in range(0, self.outs, step):
             cut = slice(start, start + step)
-            mine = torch.einsum("kspo,spi->ksoi", self.g[..., cut], self.x)
-            theirs = torch.einsum("kspo,spi->ksoi", other.g[..., cut], other.x)
+            mine = torch.einsum("kspo,spi->skoi", self.g[..., cut], self.x)
+            theirs = torch.einsum("kspo,spi->skoi", other.g[..., cut], other.x)
             width = mine.shape[-2] * mine.shape[-1]
             out.addmm_(mine.reshape(-1, width), theirs.reshape(-1, width).T)
 
     def _cross_positions(self, other: Outer, out: Tensor) -> None:
         """Through the activation Gram matrix of two samples, one of my samples at a time."""
-        tile = out.view(self.per_sample, self.samples, other.per_sample, other.samples)
+        tile = out.view(self.samples, self.per_sample, other.samples, other.per_sample)
         theirs = other.g.permute(1, 2, 3, 0).flatten(1, 2)  # (s', Q·out, k')
         for i in range(self.samples):
             xx = torch.einsum("pi,sqi->sqp", self.x[i], other.x)
             mixed = torch.einsum("sqp,kpo->skqo", xx, self.g[:, i]).flatten(2)
-            tile[:, i] += torch.bmm(mixed, theirs).permute(1, 2, 0)
+            tile[i] += torch.bmm(mixed, theirs).transpose(0, 1)
 
 
 class LinearCall(Call):
