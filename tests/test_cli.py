@@ -236,3 +236,20 @@ def test_the_search_path_is_left_as_it_was(folder):
     run("measure", write_run(folder), "-q")
     assert sys.path == before
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_what_factories_print_does_not_disturb_json(folder):
+    path = write_run(folder)
+    name = (folder / "name").read_text()
+    with (folder / f"{name}.py").open("a") as file:
+        file.write("\nprint('hello')\n")
+    code, out, err = run("measure", path, "-q", "--json")
+    assert code == 0
+    assert json.loads(out)["parameters"] == 43
+    assert "hello" in err
+
+
+def test_the_example_in_the_help_is_as_written():
+    text = run("measure", "--help")[1]
+    assert "\b" not in text
+    assert "\n  factory = " in text

@@ -320,3 +320,17 @@ def test_closed_folder_and_file(tmp_path):
                 attempt(path)
     finally:
         folder.chmod(0o700)
+
+
+def test_a_link_stays_a_link_and_special_files_stay(tmp_path):
+    target, link = tmp_path / "target.ll", tmp_path / "link.ll"
+    store.write(target, TENSORS, HEADER)
+    link.symlink_to(target)
+    store.write(link, {}, {"kind": "other"})
+    assert link.is_symlink()
+    assert store.read(target)[1]["kind"] == "other"
+    os.mkfifo(tmp_path / "pipe")
+    for refuse in (store.check_place, lambda place: store.write(place, TENSORS, HEADER)):
+        with pytest.raises(StoreError, match="special file"):
+            refuse(tmp_path / "pipe")
+    assert not (tmp_path / "pipe").is_file()

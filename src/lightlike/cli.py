@@ -26,10 +26,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Out = Annotated[Path | None, typer.Option(help="File to write the result to.")]
 RunFile = Annotated[Path, typer.Argument(help="A TOML run file; see `lightlike measure --help`.")]
 NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
+
+
+MEASURE_HELP = """Measure the model and data that a run file names.
+
+\b
+[model]
+factory = "package.module:function"   # returns the module
+weights = "weights.safetensors"       # optional
+arguments = { width = 32 }            # optional, of the factory
+[data]
+factory = "package.module:function"   # returns (x, y), a DataLoader, ...
+[measure]
+likelihood = "categorical"            # or { name = "gaussian", variance = 0.1 }
+prior = { variance = "evidence" }     # optional; variance 1 unless given
+out = "result.safetensors"            # optional, beside the run file
+# optional too: parameters, method, units, memory, seed, layers
+"""
 
 
 @app.callback()
@@ -58,29 +77,14 @@ def demo(
         )
 
 
-@app.command()
+@app.command(help=MEASURE_HELP)
 def measure(
     run: RunFile,
     as_json: AsJson = False,
     out: Out = None,
     quiet: Annotated[bool, NO_PROGRESS] = False,
 ) -> None:
-    r"""Measure the model and data that a run file names.
-
-    A run file is TOML:
-
-    \b
-    [model]
-    factory = "package.module:function"   # returns the module
-    weights = "weights.safetensors"       # optional
-    arguments = { width = 32 }            # optional
-    [data]
-    factory = "package.module:function"   # returns (x, y), a DataLoader, ...
-    [measure]
-    likelihood = "categorical"            # or { name = "gaussian", variance = 0.1 }
-    prior = { variance = "evidence" }     # optional; variance 1 unless given
-    out = "result.safetensors"            # optional; also parameters, method, units, memory
-    """
+    """Measure the model and data that a run file names."""
     asked = read_run(run)
     options = {**asked.options, "progress": not quiet and "auto"}
     if out is not None:
@@ -117,6 +121,10 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         app()  # exits by itself: 0, 2 for misuse, 130 when interrupted
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            sys.stderr.write("lightlike: interrupted\n")
+        raise
     except LightlikeError as error:
         if debug:
             raise

@@ -20,7 +20,7 @@ import importlib
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def read_run(path: Path) -> Run:
         options["prior"] = _prior(options["prior"])
     if "out" in options:
         options["out"] = path.parent / options["out"]
-    with _importable(path.parent):
+    # What factories print goes to stderr: stdout is for the result.
+    with _importable(path.parent), redirect_stdout(sys.stderr):
         model = _call(table["model"], "model")
         if not isinstance(model, nn.Module):
             raise RunFileError(

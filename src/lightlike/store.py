@@ -43,14 +43,19 @@ def check_place(path: str | os.PathLike[str]) -> None:
         StoreError: if the folder is missing or closed, or the path is a folder itself.
     """
     target = Path(path)
-    if not target.parent.is_dir():
-        reason = f"the folder {str(target.parent)!r} does not exist"
-    elif target.is_dir():
-        reason = "it is a folder"
-    elif not os.access(target.parent, os.W_OK | os.X_OK):
-        reason = f"the folder {str(target.parent)!r} is not open for writing"
-    else:
-        return
+    try:
+        target = target.resolve()
+        if not target.parent.is_dir():
+            reason = f"the folder {str(target.parent)!r} does not exist"
+        elif target.is_dir():
+            reason = "it is a folder"
+        elif target.exists() and not target.is_file():
+            reason = "it is a device or another special file"
+        else:
+            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
+                return
+    except OSError as error:
+        reason = error.strerror or str(error)
     raise StoreError(
         f"The file {str(target)!r} cannot be written: {reason}.",
         "What was asked for would be computed and then lost.",
@@ -64,6 +69,8 @@ def write_bytes(target: Path, data: bytes) -> None:
     Raises:
         StoreError: if the file cannot be written; whatever stood there before still does.
     """
+    target = target.resolve()  # through a link, which stays one
+    check_place(target)
     temporary: str | None = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

@@ -439,7 +439,7 @@ def test_own_likelihoods_of_wrong_shape(likelihood, words):
         _ = Problem(net(), (X, torch.zeros(N, 4)), likelihood).survey
 
 
-@pytest.mark.parametrize("model", [None, torch.tanh, nn.Linear, "net"], ids=str)
+@pytest.mark.parametrize("model", [None, torch.tanh, nn.Linear, "net"])
 def test_models_are_modules(model):
     with pytest.raises(ModelError, match=r"not a torch.nn.Module"):
         Problem(model, (X, Y), "categorical")

@@ -33,6 +33,8 @@ from lightlike.store import check_place
 CROWDED = 0.25
 # Relative error of a directional derivative by differences; kinks of ReLU networks stay below.
 HONEST = 0.01
+# Nats, in units of the complexity, that the expansion may promise below θ without a warning.
+FAR = 0.5
 # Orders of magnitude between singular values around the cut that make a clear gap.
 CLEAR_GAP = 2.0
 
@@ -148,7 +150,7 @@ def _warnings(
             f"The model computes in lower precision inside (rounding unit {F.root.precision:.1g}): "
             "the dimension is certain from below only."
         )
-    if dimension.lower != dimension.upper:
+    elif dimension.lower != dimension.upper:
         found.append(
             f"Rounding hides whether the dimension is {dimension.lower:,} or up to "
             f"{dimension.upper:,}; method='svd' or more memory would decide it."
@@ -160,6 +162,18 @@ def _warnings(
         )
     if dimension.data_limited:
         found.append("Every row of A is independent: more observations would raise the dimension.")
+    discrete = F.problem.likelihood.uniform_nll(F.problem.survey.width) is not None
+    if length.total is not None and length.fit is not None and length.displacement is not None:
+        if discrete and length.total < 0:
+            found.append(
+                "The length is negative, which no code for discrete labels can be: θ is so far "
+                "from an optimum that the quadratic expansion fails. Train on, then measure."
+            )
+        elif -length.displacement > FAR * max(length.complexity, 1.0):
+            found.append(
+                f"θ is far from an optimum: the expansion counts on a fit "
+                f"{-length.displacement:.1f} nats better nearby."
+            )
     variance = length.prior.get("variance")
     if isinstance(variance, int | float) and len(spectrum):
         tau = 1.0 / (length.observations * variance)
@@ -174,7 +188,7 @@ def _warnings(
             "PyTorch's gradient is not the derivative of the outputs (straight-through estimator, "
             "detached part, padding vector?): the numbers describe the gradient."
         )
-    if F.root.sweep.mixes and len(F.problem.survey.samples) > 1:
+    if F.root.sweep.mixes:
         found.append(
             "An item alone gets another output than in its batch: if the first dimension is the "
             "batch, every number here depends on how the data are batched."

@@ -79,6 +79,7 @@ def gaussian_razor(
             resolved = fit_variance(problem, resolved, decomposition, expansion)
         scale = float(resolved.variance[0])
         spectrum = spectrum or decomposition.spectrum
+        check_spectrum(spectrum, decomposition)
         eigenvalues = spectrum.eigenvalues * scale
         matrix, root = decomposition.matrix * scale, _scaled(decomposition, resolved)
         left = decomposition.left
@@ -98,6 +99,19 @@ def gaussian_razor(
         displacement += nll - expansion.nll
         nll = expansion.nll
     return assemble(problem, resolved, spectrum, eigenvalues, nll, displacement)
+
+
+def check_spectrum(spectrum: Spectrum, decomposition: Decomposition) -> None:
+    """Raise a PriorError if a spectrum is not that of the decomposed matrix."""
+    trace = float(decomposition.matrix.diagonal().sum())
+    same = tuple(spectrum.shape) == tuple(decomposition.factor.shape)
+    if not same or abs(spectrum.trace - trace) > 1e-6 * abs(trace):
+        raise PriorError(
+            f"The spectrum (shape {spectrum.shape}, trace {spectrum.trace:.6g}) is not that of "
+            f"this Fisher matrix (shape {decomposition.factor.shape}, trace {trace:.6g}).",
+            "The length would mix two networks.",
+            "Pass lightlike.spectrum(F) of the same F, or none.",
+        )
 
 
 def assemble(

@@ -38,6 +38,18 @@ class Batch:
         for value in (*self.args, *self.kwargs.values()):
             yield from _tensors(value)
 
+    def digest(self) -> str:
+        """SHA-256 of all inputs and labels."""
+        total = hashlib.sha256()
+        for place, value in self.leaves():
+            total.update(place.encode())
+            if isinstance(value, Tensor):
+                total.update(f"{value.dtype}{tuple(value.shape)}".encode())
+                total.update(raw_bytes(value))
+            else:
+                total.update(repr(value).encode())
+        return total.hexdigest()
+
     def leaves(self) -> Iterator[tuple[str, Any]]:
         """Every input and the labels with a name for its place in the call."""
         for index, value in enumerate(self.args):

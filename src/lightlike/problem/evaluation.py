@@ -106,7 +106,7 @@ class Evaluator:
 
 def checked_output(result: Any) -> Tensor:
     """The one finite floating-point tensor that a model returned, in float64."""
-    logits = getattr(result, "logits", None)
+    logits = result.get("logits") if isinstance(result, dict) else getattr(result, "logits", None)
     output = logits if isinstance(logits, Tensor) else result
     if not isinstance(output, Tensor):
         raise ModelError(

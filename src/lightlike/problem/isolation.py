@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Enable gradients and make float64 the default; restore every random state and the default.
+    """Enable gradients and make float64 the default; restore every random state and setting.
 
     New tensors that a model makes while it runs (initial states, masks) are float64 like its
     parameters. Python's, NumPy's and PyTorch's random states (CUDA's too, once in use) come back
@@ -20,13 +20,17 @@ def isolated() -> Iterator[None]:
     """
     dtype = torch.get_default_dtype()
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    fast = torch.backends.mha.get_fastpath_enabled()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
         torch.set_default_dtype(torch.float64)
+        # It serves passes without gradients only, and treats padding in another way than training.
+        torch.backends.mha.set_fastpath_enabled(False)
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         torch.set_default_dtype(dtype)
+        torch.backends.mha.set_fastpath_enabled(fast)
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightlike.errors import DeterminismError, ModelError
+from lightlike.errors import ModelError
 from lightlike.problem.data import Batch, Stream, digest
 from lightlike.problem.evaluation import Evaluator, Outputs, checksum
 from lightlike.problem.isolation import isolated
 from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
 from lightlike.problem.parameters import select
-from lightlike.problem.survey import Survey, take_survey
+from lightlike.problem.survey import Survey, changed, check_batch, take_survey
 from lightlike.progress import Progress
 
 
@@ -88,17 +88,16 @@ class Problem:
         """
         survey = self.survey
         index = -1
-        for index, batch in enumerate(
-            self.progress.track(self.batches(), stage, len(survey.samples))
-        ):
+        batches = self.progress.track(self.stream, stage, len(survey.samples))
+        for index, read in enumerate(batches):
+            check_batch(read, index, survey.digests)
+            batch = read.to(self.evaluator.device)
             outputs = self.evaluator.outputs(batch)
-            if index >= len(survey.checksums) or not _same(
-                checksum(outputs), survey.checksums[index]
-            ):
-                raise _changed(index)
+            if not _same(checksum(outputs), survey.checksums[index]):
+                raise changed(index)
             yield batch, outputs
         if index + 1 != len(survey.checksums):
-            raise _changed(index + 1)
+            raise changed(index + 1)
 
     @cached_property
     def survey(self) -> Survey:
@@ -109,11 +108,3 @@ class Problem:
 
 def _same(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-6 * max(1.0, abs(a), abs(b))
-
-
-def _changed(index: int) -> DeterminismError:
-    return DeterminismError(
-        f"Batch {index} of the data, or the model's output on it, changed between passes.",
-        "The metric would mix different observations.",
-        "Turn off shuffling and random augmentation, and put the model in eval mode.",
-    )

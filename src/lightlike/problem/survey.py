@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ class Survey:
         nll: −log p of each observation (N,), or None without labels.
         label_entropy: Nats per observation, or None.
         checksums: One number a batch, to recognise the same outputs in later passes.
+        digests: SHA-256 of each batch's inputs and labels, to recognise the same data.
     """
 
     observations: int
@@ -41,6 +42,7 @@ class Survey:
     nll: Tensor | None
     label_entropy: float | None
     checksums: tuple[float, ...]
+    digests: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -51,9 +53,9 @@ class Survey:
 def take_survey(evaluator: Evaluator, stream: Stream, progress: Progress) -> Survey:
     """Probe for determinism, then count and check everything in one pass without gradients."""
     check_modes(evaluator.model)
-    check_data(stream)
+    digests = check_data(stream)
     check_model(evaluator, next(iter(stream)).to(evaluator.device))
-    return count(evaluator, progress.track(stream, "Reading the data"))
+    return count(evaluator, progress.track(stream, "Reading the data"), digests)
 
 
 def check_modes(model: nn.Module) -> None:
@@ -78,19 +80,35 @@ def check_modes(model: nn.Module) -> None:
             )
 
 
-def check_data(stream: Stream) -> None:
-    """Raise a DeterminismError if two passes over the data differ.
+def check_data(stream: Stream) -> list[str]:
+    """Digests of the batches; a DeterminismError if two passes over the data differ.
 
     Random states are not rewound between the passes, so a shuffling loader shows itself.
     """
-    again = stream.fingerprint()
-    if stream.fingerprint() != again:
+    again = [batch.digest() for batch in stream]
+    if [batch.digest() for batch in stream] != again:
         raise DeterminismError(
             "Two passes over the data gave different batches.",
             "Every number here is computed from several passes that must see the same "
             "observations in the same order.",
             "Use shuffle=False and no random augmentation.",
         )
+    return again
+
+
+def check_batch(batch: Batch, index: int, digests: Sequence[str]) -> None:
+    """Raise a DeterminismError if a batch is not what it was in the first pass."""
+    if index >= len(digests) or batch.digest() != digests[index]:
+        raise changed(index)
+
+
+def changed(index: int) -> DeterminismError:
+    """The error for a batch, or the model's output on it, that is not what it was."""
+    return DeterminismError(
+        f"Batch {index} of the data, or the model's output on it, changed between passes.",
+        "The metric would mix different observations.",
+        "Turn off shuffling and random augmentation, and put the model in eval mode.",
+    )
 
 
 def check_model(evaluator: Evaluator, batch: Batch) -> None:
@@ -121,7 +139,7 @@ def check_model(evaluator: Evaluator, batch: Batch) -> None:
         )
 
 
-def count(evaluator: Evaluator, batches: Iterator[Batch]) -> Survey:
+def count(evaluator: Evaluator, batches: Iterator[Batch], digests: list[str]) -> Survey:
     """Evaluate all batches once without gradients."""
     samples: list[int] = []
     counts: list[int] = []
@@ -130,7 +148,8 @@ def count(evaluator: Evaluator, batches: Iterator[Batch]) -> Survey:
     labels: list[Tensor] = []
     width = rank = positions = 0
     unlabelled = False
-    for batch in batches:
+    for index, batch in enumerate(batches):
+        check_batch(batch, index, digests)
         with torch.no_grad():
             outputs = evaluator.outputs(batch.to(evaluator.device))
             width, rank = _agree(evaluator, outputs, width, rank)
@@ -160,7 +179,7 @@ def count(evaluator: Evaluator, batches: Iterator[Batch]) -> Survey:
     nll = torch.cat(losses) if losses else None
     return Survey(
         sum(counts), rank, width, tuple(samples), tuple(counts), positions, nll, entropy,
-        tuple(checksums),
+        tuple(checksums), tuple(digests),
     )  # fmt: skip
 
 
