@@ -185,6 +185,12 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _likelihood(value: Any) -> Likelihood:
+    if value is None:
+        raise RunFileError(
+            "The run file's [measure] table has no likelihood.",
+            "Without it the outputs are no distribution.",
+            f'Write likelihood = "..." there, one of: {", ".join(NAMED)}.',
+        )
     if isinstance(value, dict):
         settings = dict(value)
         name = settings.pop("name", None)

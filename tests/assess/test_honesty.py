@@ -82,3 +82,22 @@ def test_padded_transformers_are_measured_with_the_fast_path_left_on():
     m = ll.measure(Encoder().eval(), [batch], "categorical", progress=False)
     assert m.observations == 18
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_likelihood_that_mixes_observations_is_refused():
+    class Rate(ll.Likelihood):
+        def nll(self, outputs, targets):
+            return (outputs.exp() - targets * outputs).sum(-1)
+
+        def root(self, outputs):
+            return torch.diag_embed((0.5 * outputs).exp())
+
+        def sample(self, outputs, generator=None):
+            return torch.poisson(outputs.exp(), generator=generator)
+
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    good = ll.measure(model, (X, Y[:, None].double()), Rate(), progress=False)
+    assert good.length.fit is not None
+    with pytest.raises(ll.errors.ModelError, match="alone"):
+        ll.measure(model, (X, Y.double()), Rate(), progress=False)

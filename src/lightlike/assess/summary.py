@@ -62,7 +62,8 @@ def _dimension(m: Measurement) -> str:
         text += f", {d.lower:,} to {d.upper:,}"
     if d.value and d.gap != float("inf"):
         text += f", gap 10^{d.gap:.1f}"
-    text += f"); {m.parameters - d.value:,} null directions"
+    null = m.parameters - d.value
+    text += f"); {null:,} null direction{'' if null == 1 else 's'}"
     return f"{text}; limited by the data" if d.data_limited else text
 
 

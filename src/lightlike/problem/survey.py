@@ -216,6 +216,14 @@ def _losses(evaluator: Evaluator, outputs: Outputs) -> Tensor | None:
             "One number an observation is needed.",
             "Sum over the entries of an observation, not over observations.",
         )
+    alone = evaluator.likelihood.nll(outputs.h[:1], outputs.targets[:1])
+    if not torch.allclose(alone, nll[:1], rtol=1e-6, atol=1e-9, equal_nan=True):
+        raise ModelError(
+            f"{type(evaluator.likelihood).__name__}.nll gives {float(alone[0]):.6g} for the first "
+            f"observation alone and {float(nll[0]):.6g} for it in its batch.",
+            "It mixes observations, as labels (n,) against outputs (n, 1) do by broadcasting.",
+            "Let it work on each observation on its own.",
+        )
     nll = nll if outputs.observed is None else nll[outputs.observed]
     infinite = int((~torch.isfinite(nll)).sum())
     if infinite:

@@ -88,11 +88,12 @@ class Elementwise(Likelihood):
 
 def shape_error(targets: Tensor, expected: tuple[object, ...], name: str) -> TargetError:
     """The error for labels whose shape does not follow from the outputs'."""
+    classes = ", or say where the classes are with Categorical(dim=...)"
     return TargetError(
         f"Labels have shape {tuple(targets.shape)}; the model's outputs call for "
         f"({', '.join(map(str, expected))}) under the {name} likelihood.",
         "Broadcasting them silently would pair labels with the wrong outputs.",
-        "Reshape the labels, or say where the classes are with Categorical(dim=...).",
+        f"Reshape the labels{classes if name == 'categorical' else ''}.",
     )
 
 
