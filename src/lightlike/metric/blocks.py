@@ -55,8 +55,7 @@ class Block:
 
     def outward(self, inner: Tensor) -> Tensor:
         """Entries (k, s, c) in the order of A's rows: (rows, c)."""
-        flat = inner.transpose(0, 1).flatten(0, 1)
-        return flat if self.keep is None else flat[self.keep.reshape(-1)]
+        return self.kept(inner.transpose(0, 1).flatten(0, 1))
 
     def inward(self, outer: Tensor) -> Tensor:
         """Entries in the order of A's rows (rows, c), as (k, s, c); dropped rows are 0."""

@@ -9,16 +9,6 @@ import torch
 from torch import Tensor
 
 
-class Matrix(Protocol):
-    """A symmetric matrix, explicit or not."""
-
-    @property
-    def shape(self) -> Any:
-        """(n, n)."""
-
-    def __matmul__(self, v: Tensor) -> Tensor: ...
-
-
 @runtime_checkable
 class Factor(Protocol):
     """A matrix A of which A Aᵀ and Aᵀ A can be had without A."""
