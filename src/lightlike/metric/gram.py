@@ -23,21 +23,12 @@ from lightlike.metric.units import Unit
 # little of the diagonal tiles' upper halves computed in vain, and to stay in the caches.
 TILE_ROWS = 512
 # Bytes of the columns that are written out at a time, and the fewest columns worth a product.
-STRIP, NARROW = 64 << 20, 256
+STRIP, NARROW = 32 << 20, 256
 
 
-def square(size: int, device: torch.device) -> Tensor:
-    """An uninitialised (size, size) float64 matrix.
-
-    On a CPU it is NumPy's, which asks for huge pages: the first touch of a large result then costs
-    a quarter.
-    """
-    if device.type == "cpu":
-        return torch.from_numpy(np.empty((size, size)))
-    return torch.empty(size, size, dtype=torch.float64, device=device)
-
-
-def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool) -> None:
+def add_gram(
+    blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool
+) -> dict[Unit, float]:
     """Add the units' inner products between all rows to the lower triangle of out (K, K).
 
     Args:
@@ -45,17 +36,29 @@ def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, fir
         units: The units to add.
         out: The matrix; uninitialised before the first pass.
         first: Whether nothing has been written to it yet.
+
+    Returns:
+        What each unit adds to the trace.
     """
+    traces = dict.fromkeys(units, 0.0)
     written = [unit for unit in units if _is_written(blocks, unit)]
-    for strip in _strips(blocks, written, len(out)):
+    for strip in _strips(blocks, written, len(out), traces):
         add_square(strip.T, out, fresh=first)
         first = False
     rest = [unit for unit in units if unit not in written]
     if rest or first:
-        _add_tiles(blocks, rest, out, first=first)
+        _add_tiles(blocks, rest, out, traces, first=first)
+    return traces
 
 
-def _add_tiles(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool) -> None:
+def _add_tiles(
+    blocks: Sequence[Block],
+    units: Sequence[Unit],
+    out: Tensor,
+    traces: dict[Unit, float],
+    *,
+    first: bool,
+) -> None:
     tiles: list[tuple[slice, Block]] = []
     start = 0
     for block in blocks:
@@ -66,25 +69,40 @@ def _add_tiles(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, f
     for index, (rows, mine) in enumerate(tiles):
         for columns, theirs in tiles[: index + 1]:
             target = out[rows, columns]
+            noted = traces if theirs is mine else None
             if mine.keep is None and theirs.keep is None:
-                add_tile(mine, theirs, units, target, fresh=first)
+                add_tile(mine, theirs, units, target, noted, fresh=first)
                 continue
             height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
             tile = out.new_empty(height, width)
-            add_tile(mine, theirs, units, tile, fresh=True)
+            add_tile(mine, theirs, units, tile, noted, fresh=True)
             counted = theirs.kept(mine.kept(tile).T).T
             target.copy_(counted) if first else target.add_(counted)
 
 
 def add_tile(
-    mine: Block, theirs: Block, units: Sequence[Unit], out: Tensor, *, fresh: bool
+    mine: Block,
+    theirs: Block,
+    units: Sequence[Unit],
+    out: Tensor,
+    traces: dict[Unit, float] | None,
+    *,
+    fresh: bool,
 ) -> None:
-    """Write (fresh) or add the units' inner products between the rows of two blocks to out."""
+    """Write (fresh) or add the units' inner products between the rows of two blocks to out.
+
+    What each adds to the diagonal is added to `traces`, if given.
+    """
+    before = 0.0 if fresh or traces is None else float(out.diagonal().sum())
     for unit in units:
         left, right = mine.factors.get(unit), theirs.factors.get(unit)
         if left is not None and right is not None:
             left.cross(right, out, fresh=fresh)
             fresh = False
+            if traces is not None:
+                after = float(out.diagonal().sum())
+                traces[unit] += after - before
+                before = after
     if fresh:
         out.zero_()
 
@@ -129,14 +147,17 @@ def _is_written(blocks: Sequence[Block], unit: Unit) -> bool:
     return bool(found) and all(factor.written for factor in found)
 
 
-def _strips(blocks: Sequence[Block], units: Sequence[Unit], rows: int) -> Iterator[Tensor]:
-    """All rows' entries on the units' columns, (K, some) at a time."""
+def _strips(
+    blocks: Sequence[Block], units: Sequence[Unit], rows: int, traces: dict[Unit, float]
+) -> Iterator[Tensor]:
+    """All rows' entries on the units' columns, (K, some) at a time; notes their squares."""
     limit = max(NARROW, STRIP // (8 * max(1, rows)))
     held: list[Tensor] = []
     width = 0
     for unit in units:
         for start in range(0, unit.width, limit):
             strip = _strip(blocks, unit, start, min(start + limit, unit.width))
+            traces[unit] += float(torch.linalg.vector_norm(strip)) ** 2
             if held and width + strip.shape[1] > limit:
                 yield torch.cat(held, 1)
                 held, width = [], 0

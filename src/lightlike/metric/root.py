@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lightlike.errors import CapacityError, choice_error
 from lightlike.metric.blocks import Block, merge
-from lightlike.metric.gram import add_gram, add_square, mirror, passes, square
+from lightlike.metric.buffers import empty
+from lightlike.metric.gram import add_gram, add_square, mirror, passes
 from lightlike.metric.jacobian import whitened_vjp
 from lightlike.metric.sweep import Sweep
 from lightlike.metric.units import Unit
@@ -153,7 +154,7 @@ class Root:
         rows = self.shape[0]
         self.traces = {}
         with isolated():
-            out = square(rows, self.device)
+            out = empty(rows, rows, device=self.device)
             for index, units in enumerate(self._passes(rows)):
                 joined = merge(
                     [
@@ -163,8 +164,9 @@ class Root:
                     ],
                     units,
                 )
-                self._note_traces(joined)
-                add_gram(joined, units, out, first=not index)
+                found = add_gram(joined, units, out, first=not index)
+                for unit, trace in found.items():
+                    self.traces[unit.layer] = self.traces.get(unit.layer, 0.0) + trace
             mirror(out)
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)

@@ -22,6 +22,7 @@ from torch.autograd.graph import GradientEdge
 
 from lightlike.errors import ConsistencyError, LightlikeError
 from lightlike.metric.blocks import Block
+from lightlike.metric.buffers import empty
 from lightlike.metric.capture import Capture, Captured
 from lightlike.metric.contractions import Layout
 from lightlike.metric.jacobian import Backward, gradient_error, whitening
@@ -34,7 +35,7 @@ from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 
 # Bytes of gradients in flight in one batched backward pass.
-IN_FLIGHT = 64 << 20
+IN_FLIGHT = 16 << 20
 
 
 class Sweep:
@@ -176,7 +177,9 @@ class Sweep:
         rank = root.shape[-1]
         size = 8 * sum(c.shape.numel() for c in calls) + 8 * sum(t.numel() for t in leaves.values())
         step = max(1, IN_FLIGHT // max(1, size))
-        gathered = [Gathered(len(chosen) * rank) for _ in targets]
+        whole = Layout(1, None)
+        spread = [*layouts, *(whole for _ in leaves)]
+        gathered = [Gathered(len(chosen) * rank, layout) for layout in spread]
         start = 0
         for cotangents in _cotangents(root.view(samples, positions, *root.shape[1:]), chosen, step):
             flat = cotangents.flatten(1, 2)
@@ -190,7 +193,7 @@ class Sweep:
                 c.check()
                 seen.append((c, layout, store.rows))
         rows = {
-            name: store.rows.reshape(len(store.rows), 1, -1)
+            name: store.rows.flatten(2)
             for name, store in zip(leaves, gathered[len(calls) :], strict=True)
             if store.rows is not None
         }
@@ -201,26 +204,25 @@ class Sweep:
 
 
 class Gathered:
-    """Gradients at one place for all rows, put together as they come.
+    """Gradients at one place for all rows, put together as they come, sample by sample in memory.
 
     Attributes:
-        rows: (rows, *shape), or None if the output does not depend on the place.
+        rows: (rows, *layout.spread(…)), or None if the output does not depend on the place.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, layout: Layout) -> None:
+        self.count, self.layout = count, layout
         self.rows: Tensor | None = None
 
     def put(self, start: int, gradient: Tensor | None) -> None:
         """Add the gradients (some, *shape) of the rows from `start` on."""
         if gradient is None:
             return
-        if len(gradient) == self.count:
-            self.rows = gradient
-            return
+        spread = self.layout.spread(gradient, 1).transpose(0, 1)
         if self.rows is None:
-            self.rows = gradient.new_zeros(self.count, *gradient.shape[1:])
-        self.rows[start : start + len(gradient)] = gradient
+            store = empty(len(spread), self.count, *spread.shape[2:], device=gradient.device)
+            self.rows = store.transpose(0, 1)
+        self.rows[start : start + len(gradient)] = spread.transpose(0, 1)
 
 
 def _cotangents(root: Tensor, positions: Sequence[int], step: int) -> Iterator[Tensor]:

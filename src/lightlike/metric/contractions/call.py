@@ -40,7 +40,7 @@ class Call(ABC):
 
     @abstractmethod
     def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
-        """The rows on the weight from gradients g at the output, (k, *shape of y)."""
+        """The rows on the weight from gradients g at the output, (k, *layout.spread(y))."""
 
     @abstractmethod
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightlike.metric.contractions.call import Call, Names, fixed
 from lightlike.metric.contractions.factor import Dense, Factor
 from lightlike.metric.contractions.grouped import Grouped
-from lightlike.metric.contractions.layout import Layout
+from lightlike.metric.contractions.layout import Layout, positions_of
 from lightlike.metric.contractions.outer import Outer
 from lightlike.metric.contractions.patches import Geometry
 
@@ -78,7 +78,7 @@ class ConvolutionCall(Call):
 
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """Σ_p g_p."""
-        return layout.positions(g, 1, self.channel).sum(2)
+        return positions_of(g, self.channel).sum(2)
 
     def factor(self, unit: tuple[str, ...], g: Tensor, layout: Layout) -> Factor:
         """The factor on a unit; without groups, weight and bias are one outer product."""
@@ -94,7 +94,7 @@ class ConvolutionCall(Call):
         return self.x.shape[self.channel] * self.kernel.numel() // self.geometry.groups
 
     def _outers(self, g: Tensor, layout: Layout, *, bias: bool) -> list[Outer]:
-        rows = layout.positions(g, 1, self.channel).chunk(self.geometry.groups, -1)
+        rows = positions_of(g, self.channel).chunk(self.geometry.groups, -1)
         batched = self.x if self.x.ndim == len(self.kernel) + 2 else self.x.unsqueeze(0)
         patches = self.geometry.patches(batched)  # (B, pixels, c_in, kernel)
         outers = []
@@ -155,9 +155,9 @@ class TransposedConvolutionCall(Call):
     def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """Σ_p x_p ⊗ patches of g, written out: patches repeat each gradient for every entry."""
         groups, k = self.geometry.groups, len(g)
-        x = layout.positions(self.x, 0, self.channel)  # (s, P, c_in)
+        x = layout.positions(self.x, self.channel)  # (s, P, c_in)
         pixels = self.x.shape[self.channel + 1 :]
-        rows = layout.spread(g, 1).reshape(-1, *g.shape[self.channel :])  # (…, C, *pixels)
+        rows = g.reshape(-1, *g.shape[self.channel :])  # (…, C, *pixels)
         patches = self.geometry.patches(rows, pixels)  # (…, P, C, kernel)
         patches = patches.reshape(k, layout.samples, x.shape[1], g.shape[self.channel], -1)
         parts = [
@@ -168,7 +168,7 @@ class TransposedConvolutionCall(Call):
 
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """Σ_p g_p."""
-        return layout.positions(g, 1, self.channel).sum(2)
+        return positions_of(g, self.channel).sum(2)
 
     def _width(self, channels: int) -> int:
         inputs = self.x.shape[self.channel]

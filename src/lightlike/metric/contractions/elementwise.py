@@ -66,12 +66,12 @@ class ElementwiseCall(Call):
 
     def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """Σ g, or Σ g ∘ x, over all entries that one entry of w meets."""
-        rows = g * self.x if self.product else g
-        sizes = self._aligned_shape(g.shape[1:])
-        summed = [1 + axis for axis, size in enumerate(sizes) if size == 1 and axis != layout.axis]
-        if summed:
-            rows = rows.sum(summed, keepdim=True)
-        return Dense(layout.spread(rows, 1).sum(2).flatten(2))
+        rows = g * layout.spread(self.x) if self.product else g
+        sizes = self._aligned_shape(self.x.shape)
+        if layout.axis is not None:
+            del sizes[layout.axis]
+        summed = [2, *(dim for dim, size in enumerate(sizes, 3) if size == 1)]
+        return Dense(rows.sum(summed).flatten(2))
 
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """None: there is one parameter."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightlike.metric.contractions.call import Call, Names, fixed
 from lightlike.metric.contractions.factor import Factor
-from lightlike.metric.contractions.layout import Layout
+from lightlike.metric.contractions.layout import Layout, positions_of
 from lightlike.metric.contractions.lookup import Lookup
 
 
@@ -44,7 +44,7 @@ class EmbeddingCall(Call):
 
     def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """Σ_p e_{t_p} g_pᵀ, nothing at the padding index."""
-        rows = layout.positions(g, 1)
+        rows = positions_of(g)
         tokens = layout.spread(self.x).flatten(1)
         if self.padding is not None:
             rows = rows * (tokens != self.padding)[None, :, :, None]

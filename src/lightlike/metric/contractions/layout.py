@@ -51,16 +51,23 @@ class Layout:
             )
         return torch.unflatten(moved, leading, (self.samples, -1))
 
-    def positions(self, t: Tensor, leading: int = 0, channel: int = -1) -> Tensor:
-        """(…, *shape) as (…, s, positions, channels); `channel` counts from the end."""
-        last = self.spread(t, leading).movedim(channel, -1)
-        return last.flatten(leading + 1, -2)
+    def positions(self, t: Tensor, channel: int = -1) -> Tensor:
+        """Entries *shape as (s, positions, channels); `channel` counts from the end."""
+        return self.spread(t).movedim(channel, -1).flatten(1, -2)
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether a tensor of this shape can be laid out so."""
         if self.place is None:
             return self.samples == 1
         return self.place.axis < len(shape) and shape[self.place.axis] % self.samples == 0
+
+
+def positions_of(g: Tensor, channel: int = -1) -> Tensor:
+    """Gradients (k, s, entries along the axis, *others) as (k, s, positions, channels).
+
+    They stay laid out sample by sample in memory, as `Gathered` has put them.
+    """
+    return g.transpose(0, 1).movedim(channel, -1).flatten(2, -2).transpose(0, 1)
 
 
 def find_place(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightlike.metric.contractions.call import Call, Names, fixed
 from lightlike.metric.contractions.factor import Factor
-from lightlike.metric.contractions.layout import Layout
+from lightlike.metric.contractions.layout import Layout, positions_of
 from lightlike.metric.contractions.outer import Outer
 
 
@@ -57,7 +57,7 @@ class LinearCall(Call):
 
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """Σ_p g_p."""
-        return layout.positions(g, 1).sum(2)
+        return positions_of(g).sum(2)
 
     def factor(self, unit: tuple[str, ...], g: Tensor, layout: Layout) -> Factor:
         """The factor on a unit; weight and bias together are one outer product."""
@@ -66,7 +66,7 @@ class LinearCall(Call):
         return super().factor(unit, g, layout)
 
     def _outer(self, g: Tensor, layout: Layout, *, bias: bool) -> Outer:
-        x, rows = layout.positions(self.x), layout.positions(g, 1)
+        x, rows = layout.positions(self.x), positions_of(g)
         x = torch.nn.functional.pad(x, (0, 1), value=1.0) if bias else x
         return Outer(x, rows, bias=bias, transposed=self.transposed)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightlike.metric.contractions.call import Call, Names, fixed
 from lightlike.metric.contractions.factor import Dense, Factor
-from lightlike.metric.contractions.layout import Layout
+from lightlike.metric.contractions.layout import Layout, positions_of
 
 functional = torch.nn.functional
 
@@ -63,16 +63,15 @@ class NormalisationCall(Call):
 
     def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """Σ_p g_p ∘ u_p."""
-        u = self._positions(self.func(self.x, **self.bound), layout)
-        return Dense(torch.einsum("kspd,spd->ksd", self._positions(g, layout, 1), u))
+        normalised = layout.spread(self.func(self.x, **self.bound)).unsqueeze(0)
+        return Dense(torch.einsum("kspd,spd->ksd", self._rows(g), self._rows(normalised)[0]))
 
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """Σ_p g_p."""
-        return self._positions(g, layout, 1).sum(2)
+        return self._rows(g).sum(2)
 
-    def _positions(self, t: Tensor, layout: Layout, leading: int = 0) -> Tensor:
-        """(…, *shape of y) as (…, samples, positions, width)."""
+    def _rows(self, t: Tensor) -> Tensor:
+        """(k, *layout.spread(y)) as (k, samples, positions, width)."""
         if self.func in LAST:
-            spread = layout.spread(t, leading)
-            return torch.unflatten(spread.flatten(leading + 1), leading + 1, (-1, self.width))
-        return layout.positions(t, leading, 1 - self.x.ndim)
+            return t.reshape(*t.shape[:2], -1, self.width)
+        return positions_of(t, 1 - self.x.ndim)

@@ -70,8 +70,10 @@ class Outer(Factor):
 
     def pull(self, u: Tensor) -> Tensor:
         """Rows transposed times u: (k, s, c) -> (width, c)."""
-        g = torch.einsum("kspo,ksc->spoc", self.g, u)
-        w = torch.einsum("spoc,spi->oic", g, self.x)
+        # (s, c, k) times (s, k, P out): no copy of g, which is laid out so.
+        g = torch.bmm(u.permute(1, 2, 0), self.g.transpose(0, 1).flatten(2))
+        g = g.view(self.samples, -1, self.positions, self.outs)
+        w = torch.einsum("scpo,spi->oic", g, self.x)
         weight = w[:, : self.ins - self.bias]
         flat = (weight.transpose(0, 1) if self.transposed else weight).flatten(0, 1)
         return torch.cat([flat, w[:, -1]]) if self.bias else flat

@@ -18,7 +18,7 @@ BLOCK_ROWS = 96
 # Rows a sample from which products of single pairs of samples run at full speed.
 MANY_ROWS = 64
 # Entries of a mixed block that stays in the caches, and of one that stays small in memory.
-CACHED, HELD = 24_576, 1 << 22
+CACHED, HELD = 24_576, 1 << 24
 # Time of a multiplication in units of one in a large product: mixing moves as much as it
 # multiplies, and so do small products.
 MIXING, SMALL, LARGE = 3.0, 3.0, 1.2
@@ -128,15 +128,21 @@ def _add_sample_pair(
     step = max(1, HELD // (max(len(g), len(g2)) * max(xx.shape)))
     for a in range(0, outs, step):
         part, part2 = g[..., a : a + step].contiguous(), g2[..., a : a + step].contiguous()
-        mixed = torch.bmm(xx.T.expand(len(part), -1, -1), part)  # (k, Q, step)
-        mixed2 = None
+        # Each side's rows mixed up to where the other side's rows can need them.
+        mixed = [_mix(xx, part, rows, far) for rows, far in left]
+        mixed2 = mixed if symmetric else [_mix(xx.T, part2, rows, far) for rows, far in right]
         for n, (rows, far) in enumerate(left):
-            for columns, far2 in right[: n + 1] if symmetric else right:
-                if far2 <= far or (len(left) == len(right) == 1):
-                    one, two, length = mixed[rows], part2[columns], far2
+            for m, (columns, far2) in enumerate(right[: n + 1] if symmetric else right):
+                if far2 <= mixed[n].shape[1]:
+                    one, two, length = mixed[n], part2[columns], far2
                 else:
-                    if mixed2 is None:
-                        mixed2 = torch.bmm(xx.expand(len(part2), -1, -1), part2)  # (k', P, step)
-                    one, two, length = part[rows], mixed2[columns], far
+                    one, two, length = part[rows], mixed2[m], far
                 one, two = one[:, :length].flatten(1), two[:, :length].flatten(1)
                 out[rows, columns].addmm_(one, two.T)
+
+
+def _mix(xx: Tensor, g: Tensor, rows: slice, far: int) -> Tensor:
+    """Rows up to `far` mixed by xx (P, Q), at the first `far` positions q: (rows, q, out)."""
+    part = g[rows, :far]
+    q = xx.shape[1] if far == g.shape[1] else far
+    return torch.bmm(xx[:far, :q].T.expand(len(part), -1, -1), part)

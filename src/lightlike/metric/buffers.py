@@ -1,0 +1,18 @@
+"""Uninitialised memory for large results."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def empty(*shape: int, device: torch.device) -> Tensor:
+    """An uninitialised float64 tensor.
+
+    On a CPU it is NumPy's memory, for which huge pages are asked: the first touch of a large array
+    then costs a quarter.
+    """
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty(shape))
+    return torch.empty(shape, dtype=torch.float64, device=device)
