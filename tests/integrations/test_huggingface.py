@@ -1,4 +1,6 @@
 import copy
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,3 +287,11 @@ def test_names_and_class_are_the_models():
     assert isinstance(twin, transformers.GPT2LMHeadModel)
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     assert [name for name, _ in twin.named_parameters(remove_duplicate=False)] == names
+
+
+@pytest.mark.slow
+def test_example(capsys):
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "gpt2.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "D = 3,936 parameters, N = 88 observations, K = 2,288 rows" in out
+    assert "(exact, gap" in out
