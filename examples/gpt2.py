@@ -1,4 +1,4 @@
-"""A small GPT-2 that spells Python's documentation: how many of its parameters do the data pin down?
+"""A small GPT-2 that spells Python's documentation: how much of it do the data pin down?
 
 Needs the extra `hf`, and no download.
 """
