@@ -175,6 +175,26 @@ def test_images():
     compare(twin, batches, model, [({"pixel_values": x}, y)])
 
 
+def test_multiple_choice():
+    model = small.bert(transformers.BertForMultipleChoice)
+    batch = {name: t.view(2, 3, -1) for name, t in small.sentences(4, 3, 2, 4, 4, 1).items()}
+    labels = torch.tensor([2, 0])
+    compare(*prepare(model, {**batch, "labels": labels}), model, [(batch, labels)])
+
+
+@pytest.mark.parametrize(("classes", "likelihood"), [(1, "gaussian"), (3, "bernoulli")])
+def test_heads_for_numbers_and_several_labels(classes, likelihood):
+    model = small.bert(num_labels=classes)
+    batch, y = small.sentences(4, 3), torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])[:, :classes]
+    twin, batches = prepare(model, {**batch, "labels": y[:, 0] if classes == 1 else y})
+    nll = ll.fisher(twin, batches, likelihood).problem.survey.nll
+    with torch.no_grad():
+        loss = copy.deepcopy(model).double()(**batch, labels=y.double()).loss
+    # Cross-entropy is averaged over classes; squared error lacks the ½ and the constant.
+    own = 3 * loss if classes == 3 else loss / 2 + np.log(2 * np.pi) / 2
+    assert float(nll.mean()) == pytest.approx(float(own), rel=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 @pytest.mark.parametrize("kind", ["classifier", "next token"])
 def test_adapters_are_measured_and_nothing_else(kind):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+import lightlike as ll
 from lightlike.errors import DataError, DeterminismError, ModelError
 from lightlike.integrations.huggingface import prepare
 
@@ -87,3 +88,29 @@ def test_usual_mistakes(mistake):
     model, data, kind, message = MISTAKES[mistake]
     with pytest.raises(kind, match=message):
         prepare(model(), data)
+
+
+def test_measuring_a_trainer_names_its_model():
+    with pytest.raises(ModelError, match=r"Pass its attribute \.model"):
+        ll.measure(Holder(), TOKENS, "categorical")
+
+
+FAULTS = ["copied", "some ignored", "another token", "first ignored", "prepared"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_labels_that_copy_the_input_are_told(fault):
+    model, tokens = small.gpt2(), small.sentences(4, 4)["input_ids"]
+    labels = tokens.clone()
+    if fault == "some ignored":
+        labels[0, 1:3] = IGNORED
+    elif fault == "another token":
+        labels[1, 2] = (labels[1, 2] + 1) % small.VOCABULARY
+    data = [{"input_ids": tokens, "labels": labels}]
+    if fault == "first ignored":
+        data.insert(0, {"input_ids": tokens, "labels": torch.full_like(tokens, IGNORED)})
+    pair = model, data
+    pair = prepare(*pair) if fault == "prepared" else pair
+    m = ll.measure(*pair, "categorical", parameters="ln_f")
+    told = any("huggingface.prepare" in warning for warning in m.warnings)
+    assert told == (fault in ("copied", "some ignored"))

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -132,7 +131,7 @@ class Batches:
                     "dataset of single examples through a DataLoader with a collator.",
                 )
         tokens = inputs.get("input_ids")
-        if tokens is not None and (tokens.ndim != 2 or tokens.is_floating_point()):
+        if tokens is not None and (tokens.ndim < 2 or tokens.is_floating_point()):
             raise DataError(
                 f"'input_ids' has type {tokens.dtype} and shape {tuple(tokens.shape)}.",
                 "A batch of sequences has whole numbers and shape (sequences, tokens).",
@@ -174,10 +173,10 @@ class Batches:
                 return False, labelled, 0
             if labels is None:
                 labels = _own_tokens(inputs)
+            if not bool((labels[:, 1:] != IGNORED).any()):
+                continue
             loss = _call(double, {**inputs, "labels": labels}).loss
             means = [self._mean(double, inputs, labels, shift) for shift in (0, 1)]
-            if not all(map(math.isfinite, means)):
-                continue  # no label of this batch counts
             shift = _reading(float(loss), means)
             if not labelled and not shift:
                 raise _unlabelled(type(self._model).__name__)
@@ -245,7 +244,9 @@ def _call(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
         raise ModelError(
             f"The model failed on the first batch: {type(error).__name__}: {error}.",
             "It is evaluated in float64, on its own device, as a user would call it.",
-            "Check that it runs on this batch after model.double().",
+            "Check that it runs on this batch after model.double(). Where a kernel takes no "
+            'float64, load the model with attn_implementation="sdpa" or "eager", a mixture of '
+            'experts with experts_implementation="eager".',
         ) from error
 
 
