@@ -62,8 +62,8 @@ def minilm(per_section: int = 17, *, whole_model: bool = True) -> TextCase:
 
     Args:
         per_section: Passages of each of the ten sections that are measured, 40 at most.
-        whole_model: Whether one pass over the training passages, about 20 s on one thread, follows
-            the training of the head.
+        whole_model: Whether the training of the head is followed by one pass of all parameters
+            over the training passages, under a minute on one thread.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
