@@ -101,12 +101,24 @@ def _measure(prepare: Callable[[bool], Callable[[], object]], sender: Connection
     prepare(True)()
     work = prepare(False)
     gc.collect()
-    # Lower the mark to the present size, or importing the libraries may hide the work's peak.
-    CLEAR.write_text("5")
-    before = _status("VmRSS")
+    before = lower_mark()
     result = work()
-    sender.send(_status("VmHWM") - before)
+    sender.send(high_water() - before)
     del result
+
+
+def lower_mark() -> int:
+    """Lower this process's high-water mark to its present resident memory; that, in bytes.
+
+    Otherwise what went before, importing libraries at least, may hide the peak of what follows.
+    """
+    CLEAR.write_text("5")
+    return _status("VmRSS")
+
+
+def high_water() -> int:
+    """Peak resident memory of this process since the mark was lowered, in bytes."""
+    return _status("VmHWM")
 
 
 def _status(field: str) -> int:

@@ -193,6 +193,11 @@ def _warnings(
             "An item alone gets another output than in its batch: if the first dimension is the "
             "batch, every number here depends on how the data are batched."
         )
+    if F.problem.copies:
+        found.append(
+            "The labels are the input's tokens at their own places: for a model of the next token "
+            "they must stand one place earlier (lightlike.integrations.huggingface.prepare)."
+        )
     excluded = F.problem.selection.excluded
     if excluded:
         names = ", ".join(excluded[:4]) + (" …" if len(excluded) > 4 else "")

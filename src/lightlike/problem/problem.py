@@ -45,10 +45,13 @@ class Problem:
         progress: Progress | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
+            held = isinstance(getattr(model, "model", None), nn.Module)
             raise ModelError(
                 f"The model is a {type(model).__name__}, not a torch.nn.Module.",
                 "Its parameters cannot be found.",
-                "Wrap the function in a module that registers its parameters.",
+                "Pass its attribute .model."
+                if held
+                else "Wrap the function in a module that registers its parameters.",
             )
         self.likelihood = resolve_likelihood(likelihood)
         self.selection = select(model, parameters)
@@ -68,6 +71,22 @@ class Problem:
         """The flat vector θ of selected parameters, (D,), float64."""
         with torch.inference_mode(False):
             return self.selection.flatten(self.evaluator.leaves).detach()
+
+    @property
+    def copies(self) -> bool:
+        """Whether all labels of the first batch are the tokens of an input, place by place."""
+        batch = next(iter(self.stream))
+        labels = batch.targets
+        if labels is None or labels.ndim < 2 or labels.is_floating_point():
+            return False
+        counted = self.likelihood.observed(labels.reshape(-1))
+        for x in batch.tensors():
+            if x.shape == labels.shape and not x.is_floating_point():
+                same = (x == labels).reshape(-1)
+                same = same if counted is None else same[counted]
+                if len(same) and bool(same.all()):
+                    return True
+        return False
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
