@@ -48,6 +48,11 @@ class Case:
     causal: bool = False
 
     @property
+    def kind(self) -> str:
+        """The kind of network, as the name begins."""
+        return self.name.split("-")[0]
+
+    @property
     def parameters(self) -> int:
         """D."""
         return sum(p.numel() for p in self.model.parameters())

@@ -44,12 +44,9 @@ def work(contender: str, case: Case) -> Callable[[], object]:
         ready = lightlike.fisher(case.model, (case.x,), "categorical")
         return lambda: ready.root.gram()
     if contender == TANGENTS:
-        from peers_jax import NETWORKS, prepare_tangents
+        from peers_jax import prepare_tangents
 
-        if case.name not in NETWORKS:
-            raise NotImplementedError(f"not written for {case.name}")
-        batches = None if len(case.x) > SMALL[case.name] else 1
-        return prepare_tangents(case.name, case.model, case.x, batches)
+        return prepare_tangents(case.kind, case.model, case.x)
     from peers import explicit_gram, nngeometry_gram
 
     if contender == NNGEOMETRY:
@@ -102,7 +99,7 @@ def agreement(case: Case, able: list[str], result: Tensor, reference: bool) -> d
     if TANGENTS in able:
         from peers_jax import prepare_tangents, tangents_as_matrix
 
-        tangents = tangents_as_matrix(prepare_tangents(case.name, case.model, case.x)())
+        tangents = tangents_as_matrix(prepare_tangents(case.kind, case.model, case.x)())
         gaussian = lightlike.fisher(case.model, (case.x,), "gaussian").root.gram()
         eigenvalues = torch.linalg.eigvalsh(gaussian) * case.observations
         found[TANGENTS] = difference(eigenvalues, tangents.double())

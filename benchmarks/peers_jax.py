@@ -21,11 +21,11 @@ import jax.core
 import jax.extend.core
 import jax.extend.linear_util
 import torch
-from jax import lax
 from jax import numpy as jnp
 from jax._src import source_info_util
 from jax._src.util import safe_map, safe_zip
 from jax.interpreters import ad
+from networks_jax import NETWORKS
 from torch import Tensor, nn
 
 
@@ -79,63 +79,36 @@ empirical.ad = _Patched(
 )
 empirical.core = _Patched(jax.core, DShapedArray=type("DShapedArray", (), {}))
 
-Parameters = list[tuple[jax.Array, jax.Array]]
-
-
-def _mlp(parameters: Parameters, x: jax.Array) -> jax.Array:
-    for weight, bias in parameters[:-1]:
-        x = lax.max(x @ weight + bias, jnp.zeros((), x.dtype))
-    weight, bias = parameters[-1]
-    return x @ weight + bias
-
-
-def _cnn(parameters: Parameters, x: jax.Array) -> jax.Array:
-    for weight, bias in parameters[:-1]:
-        padding = ((1, 1), (1, 1))
-        layout = ("NCHW", "OIHW", "NCHW")
-        x = lax.conv_general_dilated(x, weight, (1, 1), padding, dimension_numbers=layout)
-        x = lax.max(x + bias[None, :, None, None], jnp.zeros((), x.dtype))
-    window = (1, 1, 2, 2)
-    x = lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
-    weight, bias = parameters[-1]
-    return x.reshape(len(x), -1) @ weight + bias
-
-
-NETWORKS: dict[str, Callable[[Parameters, jax.Array], jax.Array]] = {"mlp": _mlp, "cnn": _cnn}
-
-
-# Into how many batches the samples are cut. Pairs of batches above the diagonal need not be
-# computed, which gains more than the repeated back-propagation costs: twofold for the MLP. Found by
-# trying 1, 2, 3, 4, 5, 10 and 20.
-BATCHES = {"mlp": 5, "cnn": 2}
+# Samples of a batch. Pairs of batches above the diagonal need not be computed, which gains more
+# than the repeated back-propagation costs: twofold for the MLP. Found by trying.
+BATCH = {"mlp": 100, "cnn": 150, "gpt": 1}
 
 
 def prepare_tangents(
-    name: str, model: nn.Module, x: Tensor, batches: int | None = None
+    kind: str, model: nn.Module, x: Tensor, batch: int | None = None
 ) -> Callable[[], Tensor]:
-    """The tangent kernel J_i J_jᵀ (N, N, m, m) in float32, as a call of compiled programs.
+    """The tangent kernel J_i J_jᵀ in float32, (N, N, m, m), as a call of compiled programs.
 
-    Of neural-tangents' implementations the structured derivatives are the fastest here.
+    With T positions in a sample it is (N, N, T, T, m, m). Of neural-tangents' implementations the
+    structured derivatives are the fastest here.
 
     Args:
-        name: A key of NETWORKS.
-        model: Layers with a weight and a bias each, of which the weights are taken.
+        kind: A key of NETWORKS.
+        model: The network, for its weights.
         x: Inputs.
-        batches: Their number; a divisor of N.
+        batch: Samples of a batch; all of them if N is no multiple of it.
     """
-    parameters = [
-        (_weight(layer), jnp.asarray(layer.bias.detach().numpy()))
-        for layer in model.modules()
-        if isinstance(layer, nn.Linear | nn.Conv2d)
-    ]
+    function, weights = NETWORKS[kind]
+    parameters = weights(model)
     kernel = nt.empirical_ntk_fn(
-        NETWORKS[name],
+        function,
         trace_axes=(),
         vmap_axes=0,
         implementation=nt.NtkImplementation.STRUCTURED_DERIVATIVES,
     )
-    parts = jnp.split(jnp.asarray(x.numpy()), batches or BATCHES[name])
-
+    step = batch or BATCH[kind]
+    step = len(x) if len(x) % step else step
+    parts = jnp.split(jnp.asarray(x.numpy()), len(x) // step)
     diagonal = jax.jit(lambda x, p: kernel(x, None, p)).lower(parts[0], parameters).compile()
     below = jax.jit(kernel).lower(parts[0], parts[0], parameters).compile()
 
@@ -147,27 +120,25 @@ def prepare_tangents(
                 block = torch.from_dlpack(found)
                 if len(parts) == 1:
                     return block
-                step, outputs = len(a), block.shape[-1]
                 if out is None:
-                    out = block.new_empty(len(x), len(x), outputs, outputs)
+                    out = block.new_empty(len(x), len(x), *block.shape[2:])
                 rows, columns = slice(i * step, (i + 1) * step), slice(j * step, (j + 1) * step)
                 out[rows, columns] = block
                 if i != j:
-                    out[columns, rows] = block.permute(1, 0, 3, 2)
+                    out[columns, rows] = block.permute(_swapped(block.ndim))
         assert out is not None
         return out
 
     return run
 
 
-def _weight(layer: nn.Module) -> jax.Array:
-    """A linear layer's with the inputs first: a transposition in the network would hide from
-    neural-tangents that the weight enters by a product, at 70 times the cost."""
-    weight = layer.weight.detach()
-    return jnp.asarray((weight.T if weight.ndim == 2 else weight).numpy())
+def _swapped(dimensions: int) -> list[int]:
+    """The order of dimensions that exchanges the two members of each pair."""
+    return [index ^ 1 for index in range(dimensions)]
 
 
 def tangents_as_matrix(kernel: Tensor) -> Tensor:
-    """The kernel as (N m) × (N m), rows by observation."""
-    rows = kernel.shape[0] * kernel.shape[2]
-    return kernel.permute(0, 2, 1, 3).reshape(rows, rows)
+    """The kernel as a square matrix, rows by observation."""
+    first, second = range(0, kernel.ndim, 2), range(1, kernel.ndim, 2)
+    rows = kernel.permute(*first, *second)
+    return rows.flatten(kernel.ndim // 2).flatten(0, kernel.ndim // 2 - 1)
