@@ -1,19 +1,19 @@
-"""The Gram matrix of the whitened Jacobian of an MLP, against peers: see README.md."""
+"""The Gram matrix of the whitened Jacobian against peers, one case at a time: see README.md."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from cases import Case, digits_mlp
+from cases import CASES, Case
+from floor import GEMM_OPERATIONS, SIDE, operations
 from machine import machine, versions
-from peers import as_matrix, explicit_gram, nngeometry_gram
 from rich.console import Console
 from rich.table import Table
 from timing import Contender, peak_memory, ratios, round_robin, summary
@@ -21,11 +21,14 @@ from torch import Tensor
 
 import lightlike
 
-OURS, READY, PEER = "lightlike, from the model", "lightlike, Fisher ready", "nngeometry, float32"
+OURS, READY = "lightlike, from the model", "lightlike, Fisher ready"
+NNGEOMETRY, TANGENTS = "nngeometry, float32", "neural-tangents, float32"
 EXPLICIT32, EXPLICIT64 = "explicit Jacobian, float32", "explicit Jacobian, float64"
-EIGENVALUES, PRODUCT = "eigvalsh of the result", "matrix product"
+EIGENVALUES, PRODUCT = "eigvalsh of the result", "product K × 256, fresh result"
+RATE = f"product of {SIDE:,}², result ready"
 INNER = 256
 MIB = 2**20
+RESULTS = Path(__file__).parent / "results"
 
 
 def ours(case: Case) -> Tensor:
@@ -33,108 +36,166 @@ def ours(case: Case) -> Tensor:
     return lightlike.fisher(case.model, (case.x,), "categorical").root.gram()
 
 
-def prepare_ours(small: bool) -> Callable[[], object]:
-    """For the measurement of memory."""
-    return partial(ours, digits_mlp(20) if small else digits_mlp())
+def work(contender: str, case: Case) -> Callable[[], object]:
+    """What a contender does on a case; peers are imported only where they take part."""
+    if contender == OURS:
+        return partial(ours, case)
+    if contender == READY:
+        ready = lightlike.fisher(case.model, (case.x,), "categorical")
+        return lambda: ready.root.gram()
+    if contender == TANGENTS:
+        from peers_jax import prepare_tangents
+
+        return prepare_tangents(case.kind, case.model, case.x)
+    from peers import explicit_gram, nngeometry_gram
+
+    if contender == NNGEOMETRY:
+        return partial(nngeometry_gram, case.model, case.x)
+    dtype = {EXPLICIT32: torch.float32, EXPLICIT64: torch.float64}[contender]
+    return partial(explicit_gram, case.model, case.x, dtype)
 
 
-def prepare_peer(small: bool) -> Callable[[], object]:
-    """For the measurement of memory."""
-    case = digits_mlp(20) if small else digits_mlp()
-    return partial(nngeometry_gram, case.model, case.x)
+# Samples of the instance that loads libraries and finds out who can do the case at all.
+SMALL = {"mlp": 20, "cnn": 20, "gpt-1664": 1, "gpt-4992": 1}
 
 
-def operations(case: Case) -> dict[str, float]:
-    """Floating-point operations that no layer-wise method in reverse mode can do without."""
-    n, k = len(case.x), case.rows
-    layers = list(pairwise(case.widths))
-    return {
-        "forward pass": 2.0 * n * sum(i * o for i, o in layers),
-        # The first layer's input needs no gradient, and no weight's gradient is ever formed.
-        "backward passes": 2.0 * k * sum(i * o for i, o in layers[1:]),
-        # Half of 2 K² (sum of widths): the result is symmetric.
-        "contraction of gradients": float(k * k * sum(o for _, o in layers)),
-        "contraction of activations": float(n * n * sum(i for i, _ in layers)),
-    }
+def prepare(contender: str, name: str, threads: int, small: bool) -> Callable[[], object]:
+    """For the measurement of memory, in a process of its own."""
+    torch.set_num_threads(threads)
+    return work(contender, CASES[name](SMALL[name] if small else None))
 
 
-def agreement(case: Case, result: Tensor, explicit: Tensor | None) -> dict[str, float]:
-    """Largest differences of eigenvalues from ours, relative to the largest eigenvalue."""
+def entrants(name: str, explicit: bool) -> tuple[list[str], dict[str, str]]:
+    """Who can do the case, and why the others cannot, from a small instance of it."""
+    case = CASES[name](SMALL[name])
+    able, refusals = [OURS, READY], {}
+    for contender in (NNGEOMETRY, TANGENTS):
+        try:
+            work(contender, case)()
+        except Exception as error:  # whatever a peer raises is its answer
+            refusals[contender] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        else:
+            able.append(contender)
+    return able + [EXPLICIT32] * explicit, refusals
+
+
+def difference(mine: Tensor, other: Tensor) -> float:
+    """Largest difference of eigenvalues relative to the largest of mine."""
+    return float((torch.linalg.eigvalsh(other) - mine).abs().max() / mine[-1])
+
+
+def agreement(case: Case, able: list[str], result: Tensor, reference: bool) -> dict[str, float]:
+    """How far the contenders' eigenvalues are from ours.
+
+    The tangent kernel J Jᵀ has no likelihood; with a Gaussian one of variance 1 it is N A Aᵀ.
+    """
     mine = torch.linalg.eigvalsh(result)
-    others = {PEER: as_matrix(nngeometry_gram(case.model, case.x)).double()}
-    if explicit is not None:
-        others[EXPLICIT64] = explicit
-    found = {
-        name: float((torch.linalg.eigvalsh(gram) - mine).abs().max() / mine[-1])
-        for name, gram in others.items()
-    }
+    found = {}
+    if NNGEOMETRY in able:
+        from peers import as_matrix, nngeometry_gram
+
+        gram = as_matrix(nngeometry_gram(case.model, case.x))
+        found[NNGEOMETRY] = difference(mine, gram.double())
+    if TANGENTS in able:
+        from peers_jax import prepare_tangents, tangents_as_matrix
+
+        tangents = tangents_as_matrix(prepare_tangents(case.kind, case.model, case.x)())
+        gaussian = lightlike.fisher(case.model, (case.x,), "gaussian").root.gram()
+        eigenvalues = torch.linalg.eigvalsh(gaussian) * case.observations
+        found[TANGENTS] = difference(eigenvalues, tangents.double())
+    if reference:
+        explicit = work(EXPLICIT64, case)()
+        assert isinstance(explicit, Tensor)
+        found[EXPLICIT64] = difference(mine, explicit)
     return found
 
 
-def contenders(case: Case, result: Tensor, explicit: bool | None) -> list[Contender]:
+def contenders(case: Case, able: list[str], result: Tensor) -> list[Contender]:
     """What is timed, in order."""
-    ready = lightlike.fisher(case.model, (case.x,), "categorical")
     factor = torch.randn(case.rows, INNER, dtype=torch.float64)
-    found = [
-        Contender(OURS, partial(ours, case)),
-        Contender(READY, lambda: ready.root.gram()),
-        Contender(PEER, partial(nngeometry_gram, case.model, case.x)),
+    left, right, out = (torch.randn(SIDE, SIDE, dtype=torch.float64) for _ in range(3))
+    return [
+        *(Contender(name, work(name, case)) for name in able),
         Contender(PRODUCT, lambda: factor @ factor.T),
+        Contender(RATE, lambda: torch.mm(left, right, out=out)),
         Contender(EIGENVALUES, lambda: torch.linalg.eigvalsh(result)),
     ]
-    if explicit is not False:
-        work = partial(explicit_gram, case.model, case.x, torch.float32)
-        found.append(Contender(EXPLICIT32, work, rounds=1))
-    return found
 
 
-def measure(case: Case, repeats: int, explicit: bool | None, console: Console) -> dict[str, Any]:
-    """All figures of the benchmark."""
-    with console.status("memory, in child processes") as status:
-        memory = {OURS: peak_memory(prepare_ours), PEER: peak_memory(prepare_peer)}
-        result = ours(case)
-        reference = None
-        report = status.update
-        seconds = round_robin(contenders(case, result, explicit), repeats, report)
-        if explicit:
-            kept: list[Tensor] = []
-            work = partial(explicit_gram, case.model, case.x, torch.float64)
-            slow = Contender(EXPLICIT64, lambda: kept.append(work()), rounds=1)
-            seconds |= round_robin([slow], 1, report)
-            reference = kept[0]
-        report("comparing eigenvalues")
-        agrees = agreement(case, result, reference)
-    counted = operations(case)
-    rates = [2.0 * case.rows**2 * INNER / s for s in seconds[PRODUCT]]
-    floors = [sum(counted.values()) / rate for rate in rates]
-    result_bytes = {OURS: 8 * case.rows**2, PEER: 4 * case.rows**2}
-    return {
-        "case": {"observations": len(case.x), "rows": case.rows, "parameters": case.parameters},
-        "repeats": repeats,
-        "machine": machine(),
-        "versions": versions("lightlike", "torch", "numpy", "scipy", "nngeometry"),
-        "seconds": {name: {**summary(s), "all": s} for name, s in seconds.items()},
-        "ratio_to_ours": {n: summary(ratios(s, seconds[OURS])) for n, s in seconds.items()},
-        "floor": {
+def floor(case: Case, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Operations over the machine's rate, and what the contenders take over that."""
+    rates = {
+        RATE: [GEMM_OPERATIONS / s for s in seconds[RATE]],
+        PRODUCT: [2.0 * case.rows**2 * INNER / s for s in seconds[PRODUCT]],
+    }
+    found: dict[str, Any] = {"operations_per_second": {n: summary(r) for n, r in rates.items()}}
+    for causal in (False, True) if case.causal else (False,):
+        counted = operations(case.layers, case.attentions, len(case.x), case.rows, causal=causal)
+        floors = [sum(counted.values()) / rate for rate in rates[RATE]]
+        found["causal" if causal else "full"] = {
             "operations": counted,
-            "operations_per_second": summary(rates),
             "seconds": summary(floors),
             "ours_over_floor": summary(ratios(seconds[OURS], floors)),
             "ready_over_floor": summary(ratios(seconds[READY], floors)),
+        }
+    return found
+
+
+def result_bytes(contender: str, case: Case) -> int:
+    """Size of what a contender returns: float64 for ours; m rows an observation for tangents."""
+    if contender == TANGENTS:
+        return 4 * (case.observations * case.classes) ** 2
+    return (8 if contender == OURS else 4) * case.rows**2
+
+
+def measure(
+    name: str, repeats: int, threads: int, options: dict[str, bool], console: Console
+) -> dict[str, Any]:
+    """All figures of a case; options: explicit, reference, memory, agreement."""
+    torch.set_num_threads(threads)
+    with console.status("who takes part") as status:
+        report = status.update
+        able, refusals = entrants(name, options["explicit"])
+        case = CASES[name](None)
+        peaks: dict[str, int | None] = {}
+        for contender in able if options["memory"] else []:
+            if contender != READY:
+                report(f"memory, in a child process: {contender}")
+                peaks[contender] = peak_memory(partial(prepare, contender, name, threads))
+        result = ours(case)
+        seconds = round_robin(contenders(case, able, result), repeats, report)
+        report("comparing eigenvalues")
+        agrees = {}
+        if options["agreement"]:
+            agrees = agreement(case, able, result, options["reference"])
+    packages = ["lightlike", "torch", "numpy", "scipy", "nngeometry"]
+    return {
+        "case": {
+            "name": case.name,
+            "title": case.title,
+            "observations": case.observations,
+            "rows": case.rows,
+            "parameters": case.parameters,
         },
+        "repeats": repeats,
+        "machine": machine(),
+        "versions": versions(*packages, "jax", "neural-tangents"),
+        "seconds": {n: {**summary(s), "all": s} for n, s in seconds.items()},
+        "ratio_to_ours": {n: summary(ratios(s, seconds[OURS])) for n, s in seconds.items()},
+        "refusals": refusals,
+        "floor": floor(case, seconds),
         "eigenvalue_difference": agrees,
         "memory_beyond_result_mib": {
-            name: None if peak is None else round((peak - result_bytes[name]) / MIB, 1)
-            for name, peak in memory.items()
+            n: None if peak is None else round((peak - result_bytes(n, case)) / MIB, 1)
+            for n, peak in peaks.items()
         },
-        "result_mib": {name: round(size / MIB, 1) for name, size in result_bytes.items()},
+        "result_mib": {n: round(result_bytes(n, case) / MIB, 1) for n in peaks},
     }
 
 
 def show(figures: dict[str, Any], console: Console) -> None:
     """Print the figures as a table."""
-    case, floor = figures["case"], figures["floor"]
-    table = Table(title="Gram matrix, K = {rows:,}, D = {parameters:,}".format(**case))
+    table = Table(title="{title}: K = {rows:,}, D = {parameters:,}".format(**figures["case"]))
     table.add_column("", no_wrap=True)
     for column in ("runs", "median s", "min s", "max s", "÷ ours", "MiB"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -143,13 +204,17 @@ def show(figures: dict[str, Any], console: Console) -> None:
         ratio = figures["ratio_to_ours"][name]["median"]
         memory = "" if extra is None else f"{extra:.0f}"
         table.add_row(name, str(len(s["all"])), *_three(s), f"{ratio:.2f}", memory)
-    ratio = 1 / floor["ours_over_floor"]["median"]
-    table.add_row("floor: operations ÷ rate", "", *_three(floor["seconds"]), f"{ratio:.2f}", "")
+    for kind in [k for k in ("full", "causal") if k in figures["floor"]]:
+        part = figures["floor"][kind]
+        ratio = 1 / part["ours_over_floor"]["median"]
+        table.add_row(f"floor, {kind}", "", *_three(part["seconds"]), f"{ratio:.2f}", "")
     console.print(table)
-    rate = floor["operations_per_second"]["median"] / 1e9
-    console.print(f"Rate of the matrix product: {rate:.0f} GFLOP/s in float64.")
-    for name, difference in figures["eigenvalue_difference"].items():
-        console.print(f"Eigenvalues against ours, {name}: {difference:.1e} of the largest")
+    for name, rate in figures["floor"]["operations_per_second"].items():
+        console.print(f"{name}: {rate['median'] / 1e9:.0f} GFLOP/s in float64")
+    for name, why in figures["refusals"].items():
+        console.print(f"{name} does not run: {why}", markup=False)
+    for name, apart in figures["eigenvalue_difference"].items():
+        console.print(f"Eigenvalues against ours, {name}: {apart:.1e} of the largest")
 
 
 def _three(figures: dict[str, float]) -> list[str]:
@@ -157,32 +222,37 @@ def _three(figures: dict[str, float]) -> list[str]:
 
 
 def main(
+    case: Annotated[str, typer.Argument(help=f"One of {', '.join(CASES)}.")],
     repeats: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Where to write the figures.")
+        Path | None,
+        typer.Option("--json", help="Where to write the figures; results/gram-CASE.json."),
     ] = None,
-    explicit: Annotated[
-        bool | None,
-        typer.Option(
-            help="The explicit Jacobian in float64 too (7 GB), or not at all; by default in "
-            "float32 only, once."
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads; 1 is the steadiest where others use the machine."),
-    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads, for all contenders.")] = 2,
+    explicit: Annotated[bool, typer.Option(help="Time the explicit Jacobian, once.")] = True,
+    reference: Annotated[
+        bool, typer.Option(help="Compare with the explicit Jacobian in float64 (minutes).")
+    ] = False,
+    memory: Annotated[bool, typer.Option(help="Measure memory, in child processes.")] = True,
+    agreement: Annotated[bool, typer.Option(help="Compare eigenvalues.")] = True,
 ) -> None:
-    """Time the Gram matrix of a 64-256-256-10 network on 500 digits against peers."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+    """Time the Gram matrix of a case against peers."""
+    if case not in CASES:
+        raise typer.BadParameter(f"{case!r} is not one of {', '.join(CASES)}")
+    os.environ["NPROC"] = str(threads)  # jax reads it when it starts, here and in children
     console = Console()
     console.width = max(console.width, 100)
-    figures = measure(digits_mlp(), repeats, explicit, console)
+    options = {
+        "explicit": explicit,
+        "reference": reference,
+        "memory": memory,
+        "agreement": agreement,
+    }
+    figures = measure(case, repeats, threads, options, console)
     show(figures, console)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    json_file = json_file or RESULTS / f"gram-{case}.json"
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    json_file.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

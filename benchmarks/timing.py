@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+LONG = 20.0  # seconds; work that takes longer is worth neither a warm-up nor repeats
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Contender:
     Attributes:
         name: A short name.
         run: The work; its result is dropped.
-        rounds: Take part in at most this many rounds, and without a warm-up; None: in all of them.
-            For work so long that it is worth neither a warm-up nor many repeats.
+        rounds: Take part in at most this many rounds, and without a warm-up; None: in all of them,
+            unless the warm-up takes so long that it has to do as the only round.
     """
 
     name: str
@@ -39,23 +40,32 @@ def round_robin(
     the drift on both sides. Each round starts with another contender, so that none always runs on
     the caches, or the heap, that the same other one has left.
     """
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for contender in contenders:
         if contender.rounds is None:
             report(f"warm-up: {contender.name}")
-            contender.run()
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+            taken = _seconds(contender)
+            if taken > LONG:
+                seconds[contender.name].append(taken)
+    done = {name for name, found in seconds.items() if found}
     for index in range(repeats):
         first = index % len(contenders)
         for contender in [*contenders[first:], *contenders[:first]]:
-            if contender.rounds is not None and index >= contender.rounds:
+            over = contender.rounds is not None and index >= contender.rounds
+            if over or contender.name in done:
                 continue
             report(f"round {index + 1} of {repeats}: {contender.name}")
-            gc.collect()
-            start = time.perf_counter()
-            result = contender.run()
-            seconds[contender.name].append(time.perf_counter() - start)
-            del result
+            seconds[contender.name].append(_seconds(contender))
     return seconds
+
+
+def _seconds(contender: Contender) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    result = contender.run()
+    taken = time.perf_counter() - start
+    del result
+    return taken
 
 
 def ratios(seconds: Sequence[float], reference: Sequence[float]) -> list[float]:
