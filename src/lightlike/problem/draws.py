@@ -1,16 +1,17 @@
-"""Random vectors that belong to an observation's place in the data, however the data are batched."""
+"""Random vectors that belong to an observation's place in the data, however they are batched."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-DISTRIBUTIONS = ("normal", "rademacher")
 _WORD = (1 << 64) - 1
 
 
@@ -38,7 +39,7 @@ class Draws:
     def vectors(self, places: Iterable[tuple[int, int]], size: int) -> Tensor:
         """Ξ_i of the observations at some places (item, position): (n, size, r), float64."""
         key = np.array([self.seed & _WORD, self.repetition & _WORD], dtype=np.uint64)
-        found = []
+        found: list[NDArray[Any]] = []
         for item, position in places:
             counter = np.array([0, 0, position, item], dtype=np.uint64)
             random = np.random.Generator(np.random.Philox(key=key, counter=counter))

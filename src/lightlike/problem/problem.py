@@ -147,7 +147,7 @@ class Problem:
         if outputs.observed is not None:
             counted = counted[outputs.observed]
         out = h.new_zeros(len(h), width, r)
-        for rows in counted.split(max(1, CHUNK // (8 * size))):
+        for rows in torch.split(counted, max(1, CHUNK // (8 * size))):
             places = [
                 (outputs.start + k // outputs.positions, k % outputs.positions)
                 for k in rows.tolist()

@@ -116,7 +116,7 @@ class Diagonal(Elementwise):
         """√diag Λ, (n, m) -> (n, m)."""
 
     def root(self, outputs: Tensor) -> Tensor:
-        """diag √Λ, (n, m) -> (n, m, m)."""
+        """The diagonal matrix √Λ, (n, m) -> (n, m, m)."""
         return torch.diag_embed(self.deviations(outputs))
 
     def columns(self, width: int) -> int:

@@ -1,0 +1,167 @@
+"""The numbers of a measurement from row sketches, where outputs are too wide to take whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lightlike.assess.layers import LayerSummary, summarise_layers
+from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.length.description import DescriptionLength
+from lightlike.length.gaussian import expand
+from lightlike.length.priors import Prior
+from lightlike.length.sketched import SketchedRazor, sketched_razor
+from lightlike.metric.fisher import Fisher
+from lightlike.metric.root import Root
+from lightlike.metric.sketch import SketchedFisher
+from lightlike.spectrum.estimate import Estimate
+from lightlike.spectrum.sketch import Sketch
+from lightlike.spectrum.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class SketchedParts:
+    """What a measurement takes from sketches.
+
+    Attributes:
+        spectrum: The averaged spectrum.
+        dimension: Bounded by the largest rank of a sketch and min(D, K).
+        length: Mean razor with its standard error.
+        layers: Traces are means; dimensions are bounds.
+        record: Draws, repetitions, and every estimate with its standard error, in nats.
+        ways: How the batches were back-propagated.
+    """
+
+    spectrum: Spectrum
+    dimension: Dimension
+    length: DescriptionLength
+    layers: list[LayerSummary]
+    record: dict[str, Any]
+    ways: Sequence[str]
+
+
+def measure_sketches(
+    F: Fisher, prior: Prior, sketch: Sketch, *, seed: int, memory: int, layers: bool | None
+) -> SketchedParts:
+    """Take all sketches, then those of half the draws, which tell how far the bias has fallen."""
+    sketched = F.sketch(sketch, seed=seed, memory=memory)
+    expansion = expand(F.problem)
+    roots: list[Root] = []
+    razor = sketched_razor(prior, sketched, expansion, roots.append)
+    half = sketched.halved()
+    halved = None if half is None else sketched_razor(razor.prior, half, expansion)
+    spectrum = sketched.spectrum
+    return SketchedParts(
+        spectrum=spectrum,
+        dimension=dimension_of(spectrum),
+        length=razor.length,
+        layers=_layers(F, roots, sketched.route.operations, layers, memory),
+        record=_record(sketched, half, razor, halved),
+        ways=roots[-1].sweep.ways,
+    )
+
+
+def notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
+    """What to keep in mind when reading sketched numbers."""
+    draws, rank = record["draws"], record["rank"]
+    found = [
+        f"{draws:,} random row{'' if draws == 1 else 's'} in place of {rank:,} an observation, "
+        f"{record['repetitions']} times: complexity and length are lower bounds in expectation."
+    ]
+    if "remaining" in record["estimates"]:
+        missing = record["estimates"]["remaining"]["value"]
+        found.append(
+            f"About {missing:.2g} nats of complexity are still missing, going by sketches with "
+            "half the draws and a bias that falls as 1/draws."
+        )
+    if dimension.lower == dimension.upper:
+        return found
+    if record["saturated"]:
+        found.append(
+            f"The second half of the draws added no dimension to {dimension.lower:,}: with "
+            "probability one that is all of it."
+        )
+    else:
+        found.append(
+            f"The dimension is certain from below only: more draws may find more than "
+            f"{dimension.lower:,}."
+        )
+    return found
+
+
+def _record(
+    sketched: SketchedFisher,
+    half: SketchedFisher | None,
+    razor: SketchedRazor,
+    halved: SketchedRazor | None,
+) -> dict[str, Any]:
+    estimates: dict[str, Estimate] = {
+        "trace": sketched.trace(),
+        "complexity": razor.complexity,
+    }
+    if razor.total is not None:
+        estimates["total"] = razor.total
+    if sketched.draws > 1:
+        estimates["squared_norm"] = sketched.squared_norm()
+    if half is not None and halved is not None:
+        estimates["remaining"] = remaining(razor, halved, sketched.draws, half.draws)
+    return {
+        "draws": sketched.draws,
+        "rank": sketched.root.problem.survey.rank,
+        "repetitions": sketched.sketch.repetitions,
+        "distribution": sketched.sketch.distribution,
+        "saturated": half is not None and saturated(sketched, half),
+        "estimates": {name: estimate.to_dict() for name, estimate in estimates.items()},
+    }
+
+
+def remaining(razor: SketchedRazor, halved: SketchedRazor, draws: int, fewer: int) -> Estimate:
+    """Nats of complexity that a sketch still misses if its bias falls as 1/draws (Richardson).
+
+    With C_r − C ∝ 1/r, C − C_r = (C_r − C_h) h/(r − h). It falls more slowly while N r is below
+    the dimension, and this is then too little.
+    """
+    share = fewer / (draws - fewer)
+    pairs = zip(razor.razors, halved.razors, strict=True)
+    return Estimate.of([share * (a.complexity - b.complexity) for a, b in pairs], "unknown")
+
+
+def saturated(sketched: SketchedFisher, half: SketchedFisher) -> bool:
+    """Whether the second half of some sketch's draws left its rank as it was.
+
+    If the rows of A were not all in the row space of the first half's, independent normal draws
+    would leave it with probability one: rank A is then the rank found. Draws of ±1 can miss.
+    """
+    if sketched.sketch.distribution != "normal":
+        return False
+    return any(
+        full.resolved and part.resolved and full.rank_bounds == part.rank_bounds
+        for full, part in zip(sketched.spectra, half.spectra, strict=True)
+    )
+
+
+def _layers(
+    F: Fisher, roots: Sequence[Root], operations: float, ranks: bool | None, memory: int
+) -> list[LayerSummary]:
+    found = []
+    for layer in summarise_layers(roots[0], operations, ranks=ranks, memory=memory):
+        trace = sum(root.traces.get(layer.name, 0.0) for root in roots) / len(roots)
+        dimension = layer.dimension
+        if dimension is not None:
+            dimension = bounded(dimension, F.root.shape[0], layer.parameters)
+        found.append(replace(layer, trace=trace, dimension=dimension))
+    return found
+
+
+def bounded(dimension: Dimension, rows: int, columns: int) -> Dimension:
+    """The rank of a sketch of A's columns as a lower bound on theirs, at most min(K, D)."""
+    upper = min(rows, columns)
+    return replace(
+        dimension,
+        value=dimension.lower,
+        upper=upper,
+        kind="exact" if dimension.lower == upper else "certified",
+        data_limited=dimension.lower == rows < columns,
+        bound="data" if rows < columns else "parameters",
+    )

@@ -1,0 +1,94 @@
+"""The Gaussian razor from row sketches of A: a lower bound in expectation, with its standard error.
+
+For one sketch S, ½ log det(I + N Σ^½ SᵀS Σ^½) is concave in SᵀS, and so is the displacement, a
+constant less ½ rᵀ(N SᵀS + Σ⁻¹)⁻¹ r, because the inverse is operator convex (Bhatia 1997,
+doi:10.1007/978-1-4612-0653-8, ch. V). By Jensen's inequality and E[SᵀS] = Î the expectation of the
+whole is at most the exact razor; it rises to it as draws are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lightlike.length.description import DescriptionLength
+from lightlike.length.gaussian import Expansion, gaussian_razor
+from lightlike.length.priors import Isotropic, Prior
+from lightlike.metric.root import Root
+from lightlike.metric.sketch import SketchedFisher
+from lightlike.spectrum.decomposition import Decomposition
+from lightlike.spectrum.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class SketchedRazor:
+    """Razors of independent sketches.
+
+    Attributes:
+        razors: One a repetition.
+        prior: What they were taken under; a variance that is fitted is fitted to the first.
+    """
+
+    razors: Sequence[DescriptionLength]
+    prior: Prior
+
+    @property
+    def complexity(self) -> Estimate:
+        """½ log det(I + N Σ^½ Î Σ^½), below it in expectation."""
+        return Estimate.of([razor.complexity for razor in self.razors], "below")
+
+    @property
+    def total(self) -> Estimate | None:
+        """The whole length, below it in expectation; None without labels."""
+        totals = [razor.total for razor in self.razors if razor.total is not None]
+        return Estimate.of(totals, "below") if totals else None
+
+    @property
+    def length(self) -> DescriptionLength:
+        """The mean of each term; the standard error is that of the total, or of the complexity."""
+        first, count = self.razors[0], len(self.razors)
+        displacements = [r.displacement for r in self.razors if r.displacement is not None]
+        error = (self.total or self.complexity).stderr
+        return replace(
+            first,
+            displacement=sum(displacements) / count if displacements else None,
+            dimension_term=sum(r.dimension_term for r in self.razors) / count,
+            spectrum_term=sum(r.spectrum_term for r in self.razors) / count,
+            effective_dimension=sum(r.effective_dimension for r in self.razors) / count,
+            stderr=float(error),
+            kind="estimated",
+        )
+
+
+def sketched_razor(
+    prior: Prior,
+    sketched: SketchedFisher,
+    expansion: Expansion,
+    keep: Callable[[Root], None] | None = None,
+) -> SketchedRazor:
+    """The razor of every sketch.
+
+    Args:
+        prior: See `lightlike.priors`.
+        sketched: The sketches.
+        expansion: NLL_total and its gradient at θ̂.
+        keep: Called with each sketched root afterwards.
+
+    Raises:
+        PriorError: if the prior does not fit, or its evidence has no maximum.
+    """
+    fixed = prior
+
+    def razor(decomposition: Decomposition) -> DescriptionLength:
+        nonlocal fixed
+        root = decomposition.factor
+        assert isinstance(root, Root)
+        found = gaussian_razor(root.problem, fixed, decomposition, expansion)
+        if isinstance(fixed, Isotropic) and fixed.by_evidence:
+            fixed = Isotropic(float(found.prior["variance"]), fixed.mean)
+        if keep is not None:
+            keep(root)
+        return found
+
+    razors = sketched.visit(razor)
+    return SketchedRazor(razors, fixed)
