@@ -19,6 +19,8 @@ from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectrum import Spectrum
 
+Estimates = Sequence[float]
+
 
 @dataclass(frozen=True)
 class SketchedParts:
@@ -69,11 +71,14 @@ def notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
         f"{draws:,} random row{'' if draws == 1 else 's'} in place of {rank:,} an observation, "
         f"{record['repetitions']} times: complexity and length are lower bounds in expectation."
     ]
-    if "remaining" in record["estimates"]:
-        missing = record["estimates"]["remaining"]["value"]
+    missing = {name: estimate["value"] for name, estimate in record["estimates"].items()}
+    if "complexity_missing" in missing:
+        length = (
+            f" and {missing['total_missing']:.2g} of length" if "total_missing" in missing else ""
+        )
         found.append(
-            f"About {missing:.2g} nats of complexity are still missing, going by sketches with "
-            "half the draws and a bias that falls as 1/draws."
+            f"About {missing['complexity_missing']:.2g} nats of complexity{length} are still "
+            "missing, if the bias falls as 1/draws from half the draws on."
         )
     if dimension.lower == dimension.upper:
         return found
@@ -105,7 +110,10 @@ def _record(
     if sketched.draws > 1:
         estimates["squared_norm"] = sketched.squared_norm()
     if half is not None and halved is not None:
-        estimates["remaining"] = remaining(razor, halved, sketched.draws, half.draws)
+        steps = sketched.draws, half.draws
+        estimates["complexity_missing"] = remaining(razor.complexities, halved.complexities, *steps)
+        if razor.totals:
+            estimates["total_missing"] = remaining(razor.totals, halved.totals, *steps)
     return {
         "draws": sketched.draws,
         "rank": sketched.root.problem.survey.rank,
@@ -116,15 +124,14 @@ def _record(
     }
 
 
-def remaining(razor: SketchedRazor, halved: SketchedRazor, draws: int, fewer: int) -> Estimate:
-    """Nats of complexity that a sketch still misses if its bias falls as 1/draws (Richardson).
+def remaining(full: Estimates, part: Estimates, draws: int, fewer: int) -> Estimate:
+    """What sketches still miss if their bias falls as 1/draws (Richardson extrapolation).
 
-    With C_r − C ∝ 1/r, C − C_r = (C_r − C_h) h/(r − h). It falls more slowly while N r is below
-    the dimension, and this is then too little.
+    With C_r − C ∝ 1/r and h < r draws, C − C_r = (C_r − C_h) h/(r − h). The bias falls more slowly
+    while N r is below the dimension, and this is then too little.
     """
     share = fewer / (draws - fewer)
-    pairs = zip(razor.razors, halved.razors, strict=True)
-    return Estimate.of([share * (a.complexity - b.complexity) for a, b in pairs], "unknown")
+    return Estimate.of([share * (a - b) for a, b in zip(full, part, strict=True)], "unknown")
 
 
 def saturated(sketched: SketchedFisher, half: SketchedFisher) -> bool:

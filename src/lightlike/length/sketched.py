@@ -33,15 +33,24 @@ class SketchedRazor:
     prior: Prior
 
     @property
+    def complexities(self) -> list[float]:
+        """½ log det(I + N Σ^½ SᵀS Σ^½) of each sketch, in nats."""
+        return [razor.complexity for razor in self.razors]
+
+    @property
+    def totals(self) -> list[float]:
+        """The whole length of each sketch, in nats; empty without labels."""
+        return [razor.total for razor in self.razors if razor.total is not None]
+
+    @property
     def complexity(self) -> Estimate:
         """½ log det(I + N Σ^½ Î Σ^½), below it in expectation."""
-        return Estimate.of([razor.complexity for razor in self.razors], "below")
+        return Estimate.of(self.complexities, "below")
 
     @property
     def total(self) -> Estimate | None:
         """The whole length, below it in expectation; None without labels."""
-        totals = [razor.total for razor in self.razors if razor.total is not None]
-        return Estimate.of(totals, "below") if totals else None
+        return Estimate.of(self.totals, "below") if self.totals else None
 
     @property
     def length(self) -> DescriptionLength:

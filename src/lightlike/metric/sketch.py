@@ -139,8 +139,9 @@ class SketchedFisher:
         """MacKay's γ(τ) = tr Î(Î + τI)⁻¹, below it in expectation."""
         return self.estimate(lambda s: s.effective_dimension(tau), "below")
 
-    def squared_norm(self) -> Estimate:
-        """‖Î‖²_F, unbiased.
+    @property
+    def squared_norms(self) -> list[float]:
+        """An unbiased estimate of ‖Î‖²_F from each sketch.
 
         Raises:
             ChoiceError: with one draw an observation, which makes no independent pair.
@@ -153,7 +154,11 @@ class SketchedFisher:
             )
         if not self._norms:
             self.visit(lambda _: None)
-        return Estimate.of(self._norms)
+        return self._norms
+
+    def squared_norm(self) -> Estimate:
+        """‖Î‖²_F, unbiased, from `squared_norms`; skewed where observations are few."""
+        return Estimate.of(self.squared_norms)
 
     def product(self, v: Tensor) -> Estimate:
         """Î v for one vector (D,) or a block (D, c), unbiased entry by entry."""

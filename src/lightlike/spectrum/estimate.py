@@ -41,16 +41,22 @@ class Estimate:
         return Estimate(mean, stderr, count - 1, bias)
 
     def interval(self, level: float = 0.95) -> tuple[Value, Value]:
-        """Student's interval for the expectation, at a level of confidence."""
+        """Student's interval for the expectation, at a level of confidence.
+
+        It takes the repetitions as normal. Squares of a handful of observations are skewed: of
+        ‖Î‖²_F from six of them, two draws each, 95 % intervals covered 87 %; from 24, 94 %.
+        """
         reach = float(stdtrit(self.degrees, 0.5 + 0.5 * level)) * self.stderr
         return self.value - reach, self.value + reach
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, fit for JSON."""
-        value, stderr = torch.as_tensor(self.value), torch.as_tensor(self.stderr)
+        value, stderr = (
+            v.tolist() if isinstance(v, Tensor) else v for v in (self.value, self.stderr)
+        )
         return {
-            "value": value.tolist(),
-            "stderr": stderr.tolist(),
+            "value": value,
+            "stderr": stderr,
             "degrees": self.degrees,
             "bias": self.bias,
         }
