@@ -204,6 +204,9 @@ def test_the_model_and_random_states_are_left_alone(untouched):
     ("options", "match"),
     [
         ({"draws": 0}, "draws=0"),
+        ({"draws": "many"}, "draws='many'"),
+        ({"draws": 1.5}, "whole number"),
+        ({"repetitions": "few"}, "no standard error"),
         ({"repetitions": 1}, "no standard error"),
         ({"distribution": "cauchy"}, "normal.*rademacher"),
     ],

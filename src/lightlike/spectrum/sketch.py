@@ -32,11 +32,11 @@ class Sketch:
     def __post_init__(self) -> None:
         if self.distribution not in DISTRIBUTIONS:
             raise choice_error("distribution", self.distribution, [*map(repr, DISTRIBUTIONS)])
-        if self.draws is not None and self.draws < 1:
-            raise choice_error("draws", self.draws, ["None", "1", "2", "more"])
-        if self.repetitions < 2:
+        if self.draws is not None and not (isinstance(self.draws, int) and self.draws > 0):
+            raise choice_error("draws", self.draws, ["None", "a whole number from 1 up"])
+        if not (isinstance(self.repetitions, int) and self.repetitions > 1):
             raise ChoiceError(
-                f"Sketch(repetitions={self.repetitions}) gives no standard error.",
+                f"Sketch(repetitions={self.repetitions!r}) gives no standard error.",
                 "An estimate without one cannot be told from a guess.",
                 "Use two repetitions or more.",
             )
