@@ -66,7 +66,7 @@ def test_the_dimension_is_bounded(estimated, exact):
 
 
 def test_the_terms_are_below_the_exact_ones_and_near(estimated, exact):
-    """Far from an optimum: complexity and displacement are both concave in the matrix."""
+    """Far from an optimum: the complexity is concave in the matrix, the displacement exact."""
     n = 40
     estimates = estimated.record["sketch"]["estimates"]
     for name, truth in [("complexity", exact.length.complexity), ("total", exact.length.total)]:
@@ -74,10 +74,11 @@ def test_the_terms_are_below_the_exact_ones_and_near(estimated, exact):
         assert found["bias"] == "below"
         assert found["value"] + 4 * found["stderr"] < truth
         # Extrapolation takes most of what is missing away.
-        left = truth - found["value"] - estimates[f"{name}_missing"]["value"]
+        left = truth - found["value"] - estimates["complexity_missing"]["value"]
         assert abs(left) < 0.6 * (truth - found["value"])
     assert estimated.length.fit == exact.length.fit
-    assert estimated.length.displacement < exact.length.displacement
+    left = exact.length.displacement - estimated.length.displacement
+    assert -1e-9 < left <= estimated.record["sketch"]["displacement_error"] + 1e-9 < 2e-3
     assert estimated.length.complexity == pytest.approx(estimates["complexity"]["value"])
     assert estimated.length.total == pytest.approx(estimates["total"]["value"])
     assert estimated.length.stderr == pytest.approx(estimates["total"]["stderr"])
@@ -169,7 +170,6 @@ def test_the_fitted_variance_is_the_first_sketchs_best():
         F.sketch(SKETCH).visit(razor)
         return one[0].total
 
-    assert found.razors[0].total == pytest.approx(first(best), rel=1e-9)
     for factor in (0.5, 0.9, 1.1, 2.0):
         assert first(best * factor) > first(best)
     assert found.length.tuning_cost == pytest.approx(0.5 * math.log(30))

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightlike.assess.layers import LayerSummary, summarise_layers
 from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.length.conjugate import TOLERANCE
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand
 from lightlike.length.priors import Prior
@@ -52,7 +53,9 @@ def measure_sketches(
     roots: list[Root] = []
     razor = sketched_razor(prior, sketched, expansion, roots.append)
     half = sketched.halved()
-    halved = None if half is None else sketched_razor(razor.prior, half, expansion)
+    halved = None
+    if half is not None:
+        halved = sketched_razor(razor.prior, half, expansion, None, razor.displacement)
     spectrum = sketched.spectrum
     return SketchedParts(
         spectrum=spectrum,
@@ -77,9 +80,17 @@ def notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
             f" and {missing['total_missing']:.2g} of length" if "total_missing" in missing else ""
         )
         found.append(
-            f"About {missing['complexity_missing']:.2g} nats of complexity{length} are still "
-            "missing, if the bias falls as 1/draws from half the draws on."
+            f"About {missing['complexity_missing']:.2g} nats of complexity{length} or more are "
+            "still missing, if the bias falls as 1/draws from half the draws on."
         )
+    error = record["displacement_error"]
+    if error is None and "total" in missing:
+        found.append(
+            "The model cannot be differentiated twice: the displacement is of the sketch, which "
+            "misses a part of the gradient."
+        )
+    elif error is not None and error > TOLERANCE:
+        found.append(f"The displacement may be up to {error:.2g} nats more: see its products.")
     if dimension.lower == dimension.upper:
         return found
     if record["saturated"]:
@@ -112,9 +123,12 @@ def _record(
     if half is not None and halved is not None:
         steps = sketched.draws, half.draws
         estimates["complexity_missing"] = remaining(razor.complexities, halved.complexities, *steps)
-        if razor.totals:
+        if razor.totals and razor.displacement is None:
             estimates["total_missing"] = remaining(razor.totals, halved.totals, *steps)
+    exact = razor.displacement
     return {
+        "displacement_error": None if exact is None else exact.error,
+        "products": 0 if exact is None else exact.products,
         "draws": sketched.draws,
         "rank": sketched.root.problem.survey.rank,
         "repetitions": sketched.sketch.repetitions,
@@ -128,7 +142,8 @@ def remaining(full: Estimates, part: Estimates, draws: int, fewer: int) -> Estim
     """What sketches still miss if their bias falls as 1/draws (Richardson extrapolation).
 
     With C_r − C ∝ 1/r and h < r draws, C − C_r = (C_r − C_h) h/(r − h). The bias falls more slowly
-    while N r is below the dimension, and this is then too little.
+    while N r is below the dimension, and this is then too little: 15 of about 22 nats with 8 draws
+    for 1,999 rows on a small language model.
     """
     share = fewer / (draws - fewer)
     return Estimate.of([share * (a - b) for a, b in zip(full, part, strict=True)], "unknown")

@@ -1,9 +1,12 @@
 """The Gaussian razor from row sketches of A: a lower bound in expectation, with its standard error.
 
-For one sketch S, ½ log det(I + N Σ^½ SᵀS Σ^½) is concave in SᵀS, and so is the displacement, a
-constant less ½ rᵀ(N SᵀS + Σ⁻¹)⁻¹ r, because the inverse is operator convex (Bhatia 1997,
-doi:10.1007/978-1-4612-0653-8, ch. V). By Jensen's inequality and E[SᵀS] = Î the expectation of the
-whole is at most the exact razor; it rises to it as draws are added.
+For one sketch S, ½ log det(I + N Σ^½ SᵀS Σ^½) is concave in SᵀS; by Jensen's inequality and
+E[SᵀS] = Î its expectation is at most the complexity, and rises to it as draws are added.
+
+The displacement comes from exact products with Î, not from S, which would miss a part of the
+gradient. Where a model cannot be differentiated twice S has to serve: the displacement is a
+constant less ½ rᵀ(N Î + Σ⁻¹)⁻¹ r, concave in Î as the inverse is operator convex (Bhatia 1997,
+doi:10.1007/978-1-4612-0653-8, ch. V), so that it too is then at most the exact one in expectation.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from lightlike.length.conjugate import Displacement, displacement_by_products
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import Expansion, gaussian_razor
 from lightlike.length.priors import Isotropic, Prior
+from lightlike.metric.product import differentiable_twice
 from lightlike.metric.root import Root
 from lightlike.metric.sketch import SketchedFisher
 from lightlike.spectrum.decomposition import Decomposition
@@ -27,10 +32,12 @@ class SketchedRazor:
     Attributes:
         razors: One a repetition.
         prior: What they were taken under; a variance that is fitted is fitted to the first.
+        displacement: From exact products; None if there are no labels, or S had to serve.
     """
 
     razors: Sequence[DescriptionLength]
     prior: Prior
+    displacement: Displacement | None
 
     @property
     def complexities(self) -> list[float]:
@@ -74,6 +81,7 @@ def sketched_razor(
     sketched: SketchedFisher,
     expansion: Expansion,
     keep: Callable[[Root], None] | None = None,
+    displacement: Displacement | None = None,
 ) -> SketchedRazor:
     """The razor of every sketch.
 
@@ -82,17 +90,22 @@ def sketched_razor(
         sketched: The sketches.
         expansion: NLL_total and its gradient at θ̂.
         keep: Called with each sketched root afterwards.
+        displacement: The displacement under this prior, if it is known already.
 
     Raises:
         PriorError: if the prior does not fit, or its evidence has no maximum.
     """
+    problem = sketched.root.problem
+    products = expansion.gradient is not None and differentiable_twice(problem)
     fixed = prior
 
     def razor(decomposition: Decomposition) -> DescriptionLength:
         nonlocal fixed
         root = decomposition.factor
         assert isinstance(root, Root)
-        found = gaussian_razor(root.problem, fixed, decomposition, expansion)
+        fitted = isinstance(fixed, Isotropic) and fixed.by_evidence
+        needed = expansion if fitted or not products else Expansion(None, None)
+        found = gaussian_razor(root.problem, fixed, decomposition, needed)
         if isinstance(fixed, Isotropic) and fixed.by_evidence:
             fixed = Isotropic(float(found.prior["variance"]), fixed.mean)
         if keep is not None:
@@ -100,4 +113,9 @@ def sketched_razor(
         return found
 
     razors = sketched.visit(razor)
-    return SketchedRazor(razors, fixed)
+    if products and displacement is None:
+        displacement = displacement_by_products(problem, fixed.resolve(problem), expansion)
+    if displacement is not None:
+        value = displacement.value
+        razors = [replace(r, fit=expansion.nll, displacement=value) for r in razors]
+    return SketchedRazor(razors, fixed, displacement)

@@ -16,8 +16,8 @@ class Likelihood(ABC):
 
     A subclass implements `nll`, `root` and `sample`. The last dimension of the model's output
     (or `output_dim`) holds the m parameters of one observation; every other dimension counts
-    observations. Where outputs are wide, `columns` and `sketch` may be given too, so that no root
-    is ever made; a subclass that gives another `root` falls back to their general form.
+    observations. Where outputs are wide, `columns`, `sketch` and `weigh` may be given too, so that
+    no root is ever made; a subclass that gives another `root` falls back to their general form.
     """
 
     name: ClassVar[str] = "custom"
@@ -27,7 +27,7 @@ class Likelihood(ABC):
         super().__init_subclass__(**options)
         if "root" in vars(cls):
             # What an ancestor says of its own root does not hold for this one.
-            for name in ("columns", "sketch"):
+            for name in ("columns", "sketch", "weigh"):
                 if name not in vars(cls):
                     setattr(cls, name, getattr(Likelihood, name))
 
@@ -55,6 +55,11 @@ class Likelihood(ABC):
         """
         root = self.root(outputs)
         return root @ draws[:, : root.shape[-1]]
+
+    def weigh(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Λ x: (n, m), (n, m) -> (n, m)."""
+        root = self.root(outputs)
+        return (root @ (root.mT @ x.unsqueeze(-1))).squeeze(-1)
 
     def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:  # noqa: ARG002
         """Check labels against outputs of shape (*positions, width) and flatten them to (n, ...).
@@ -126,6 +131,10 @@ class Diagonal(Elementwise):
     def sketch(self, outputs: Tensor, draws: Tensor) -> Tensor:
         """√Λ ∘ Ξ: (n, m), (n, m, c) -> (n, m, c)."""
         return self.deviations(outputs).unsqueeze(-1) * draws
+
+    def weigh(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Λ ∘ x: (n, m), (n, m) -> (n, m)."""
+        return self.deviations(outputs).square() * x
 
 
 def shape_error(targets: Tensor, expected: tuple[object, ...], name: str) -> TargetError:

@@ -72,6 +72,11 @@ class Categorical(Likelihood):
         rows.scatter_(1, top, 0.0)
         return rows.scatter_(1, top, -rows.sum(1, keepdim=True))
 
+    def weigh(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """The product p ∘ (x − pᵀx): (n, m), (n, m) -> (n, m)."""
+        p = torch.softmax(outputs, -1)
+        return p * (x - (p * x).sum(-1, keepdim=True))
+
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Integer labels (n,)."""
         p = torch.softmax(outputs, -1)
