@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import lightlike as ll
-from lightlike.errors import CapacityError, ChoiceError
+from lightlike.errors import CapacityError, ChoiceError, PriorError
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.sketched import sketched_razor
 from oracles import networks as nets
@@ -175,6 +175,16 @@ def test_the_fitted_variance_is_the_first_sketchs_best():
     assert found.length.tuning_cost == pytest.approx(0.5 * math.log(30))
 
 
+def test_a_sketch_without_a_best_variance_says_why():
+    model, x = net(widths=(4, 8, 20)), nets.normal(40, 4, seed=2)
+    case = (model, (x, torch.arange(40) % 20), "categorical")
+    prior = ll.priors.Isotropic("evidence")
+    with pytest.raises(PriorError, match=r"no maximum.*misses a part of the gradient"):
+        ll.measure(*case, prior=prior, method=ll.Sketch(draws=1), progress=False)
+    with pytest.raises(PriorError, match="needs labels"):
+        ll.measure(model, (x,), "categorical", prior=prior, method=SKETCH, progress=False)
+
+
 def test_auto_never_sketches():
     case = (net(widths=(4, 20, 40)), (X, torch.arange(30) % 40), "categorical")
     memory = 2 * 10**6
@@ -271,3 +281,4 @@ def test_a_language_model_whose_vocabulary_is_too_wide_to_take_whole():
     assert few.stderr < 0.05 * expected
     assert 0 < trace["stderr"] < 0.1 * trace["value"]
     assert np.isfinite(m.length.total)
+    assert m.record["sketch"]["displacement_error"] <= 1e-3

@@ -7,6 +7,7 @@ import torch
 
 import lightlike as ll
 from lightlike.errors import ModelError
+from lightlike.metric.drawing import sketched
 from lightlike.problem.draws import Draws
 from lightlike.problem.likelihoods import (
     Bernoulli,
@@ -37,6 +38,14 @@ class Tempered(Categorical):
 
     def nll(self, outputs, targets):
         return super().nll(2 * outputs, targets)
+
+
+class Redundant(Gaussian):
+    """A root with more columns than outputs."""
+
+    def root(self, outputs):
+        half = super().root(outputs) / math.sqrt(2)
+        return torch.cat([half, -half], -1)
 
 
 class TooNarrow(Gaussian):
@@ -129,6 +138,17 @@ def test_a_subclass_with_its_own_root_is_drawn_from_that():
     L, root = likelihood.sketch(h, eye), likelihood.root(h)
     torch.testing.assert_close(L @ L.mT, root @ root.mT, rtol=1e-13, atol=1e-15)
     assert not torch.allclose(L @ L.mT, Categorical().root(h) @ Categorical().root(h).mT)
+
+
+def test_a_root_wider_than_the_outputs_is_drawn_from_whole():
+    model, x = nets.fill(nets.mlp([3, 4, 3], "tanh"), 0), nets.normal(5, 3)
+    exact = ll.fisher(model, (x,), Redundant()).root
+    assert exact.shape[0] == 5 * 6
+    draws = Draws(2, 3)
+    S = sketched(exact, draws).dense()
+    xi = draws.vectors([(i, 0) for i in range(5)], 6)
+    expected = xi.mT @ exact.dense().view(5, 6, -1)
+    torch.testing.assert_close(S, expected.flatten(0, 1), rtol=1e-11, atol=1e-13)
 
 
 def test_a_sketch_of_another_shape_is_refused():

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from lightlike.errors import PriorError
 from lightlike.length.conjugate import Displacement, displacement_by_products
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import Expansion, gaussian_razor
@@ -105,7 +106,17 @@ def sketched_razor(
         assert isinstance(root, Root)
         fitted = isinstance(fixed, Isotropic) and fixed.by_evidence
         needed = expansion if fitted or not products else Expansion(None, None)
-        found = gaussian_razor(root.problem, fixed, decomposition, needed)
+        try:
+            found = gaussian_razor(root.problem, fixed, decomposition, needed)
+        except PriorError as error:
+            if not fitted or expansion.gradient is None:
+                raise
+            raise PriorError(
+                error.what,
+                "It is that of a sketch, which misses a part of the gradient: away from an optimum "
+                "that makes wide priors look better than they are.",
+                "Train on, take more draws, or give the variance as a number.",
+            ) from error
         if isinstance(fixed, Isotropic) and fixed.by_evidence:
             fixed = Isotropic(float(found.prior["variance"]), fixed.mean)
         if keep is not None:
