@@ -67,7 +67,23 @@ USES = {
         [last, last],
         {first[0]},
     ),
-    "matrix product": (lambda s, x: x @ s.first.weight, [], {first[0]}),
+    "matrix product": (lambda s, x: x @ s.first.weight, [first[:1]], set()),
+    "matrix product, first": (lambda s, x: (s.first.weight @ x.T).T, [], {first[0]}),
+    "added product": (
+        lambda s, x: torch.addmm(s.first.bias, x, s.first.weight),
+        [first],
+        set(),
+    ),
+    "scaled product": (
+        lambda s, x: torch.addmm(s.first.bias, x, s.first.weight, beta=0.5),
+        [],
+        set(first),
+    ),
+    "added and multiplied": (
+        lambda s, x: (x + s.first.bias) * s.first.weight[0] * s.first.bias,
+        [first[1:], first[1:]],
+        {first[0]},
+    ),
     "swapped roles": (
         lambda s, x: linear(s.first.weight, x).T,
         [],

@@ -11,6 +11,61 @@ from lightlike.metric.capture import CONTRACTIONS
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")
 
 
+class Elementwise(nn.Module):
+    """Parameters by themselves, used in a function of one of their own and the input."""
+
+    def __init__(self, function, *shapes):
+        super().__init__()
+        self.function = function
+        self.own = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for shape in shapes)
+
+    def forward(self, x):
+        return self.function(x, *self.own)
+
+
+def classed(x, token):
+    """A class token ahead of the others, as vision transformers have it."""
+    return torch.cat([token.expand(len(x), -1, -1), x], 1)
+
+
+class Encoder(nn.Module):
+    """PyTorch's own transformer layer."""
+
+    def __init__(self, *, batch_first):
+        super().__init__()
+        self.first = batch_first
+        self.inner = nn.TransformerEncoderLayer(4, 2, 6, 0.0, batch_first=batch_first)
+        self.inner.eval()
+
+    def forward(self, x):
+        return self.inner(x) if self.first else self.inner(x.transpose(0, 1)).transpose(0, 1)
+
+
+class Folded(nn.Module):
+    """Positions folded into the batch, or ahead of it, for one layer."""
+
+    def __init__(self, *, ahead):
+        super().__init__()
+        self.inner, self.ahead = nn.Linear(4, 3), ahead
+
+    def forward(self, x):
+        if not self.ahead:
+            return self.inner(x.reshape(-1, 4)).view(*x.shape[:2], 3)
+        return self.inner(x.transpose(0, 1).reshape(-1, 4)).view(-1, len(x), 3).transpose(0, 1)
+
+
+class Placed(nn.Module):
+    """Embeddings of tokens and of positions, the latter the same for all samples."""
+
+    def __init__(self, *, lead):
+        super().__init__()
+        self.token, self.place, self.lead = nn.Embedding(6, 3), nn.Embedding(5, 3), lead
+
+    def forward(self, t):
+        places = torch.arange(t.shape[1])
+        return self.token(t) + self.place(places[None] if self.lead else places)
+
+
 class Pooled(nn.Module):
     """A layer, a nonlinearity, the mean over positions, and a linear head."""
 
@@ -70,6 +125,21 @@ CONVOLUTIONS = {
     "2d whole image": (lambda: nn.Conv2d(2, 3, 4), normal(4, 2, 4, 4)),
     "3d": (lambda: nn.Conv3d(1, 2, 2, stride=(1, 2, 1)), normal(3, 1, 3, 4, 3)),
     "3d grouped": (lambda: nn.Conv3d(2, 2, 2, groups=2, padding=1), normal(3, 2, 2, 2, 2)),
+    "1d transposed": (lambda: nn.ConvTranspose1d(2, 3, 3), normal(5, 2, 4)),
+    "1d transposed strided": (
+        lambda: nn.ConvTranspose1d(2, 3, 2, stride=3, padding=1, output_padding=2),
+        normal(5, 2, 4),
+    ),
+    "1d transposed output padding": (
+        lambda: nn.ConvTranspose1d(2, 2, 3, dilation=3, output_padding=2, bias=False),
+        normal(5, 2, 3),
+    ),
+    "2d transposed grouped": (
+        lambda: nn.ConvTranspose2d(4, 2, (2, 3), groups=2, stride=(1, 2), dilation=(2, 1)),
+        normal(4, 4, 2, 3),
+    ),
+    "3d transposed": (lambda: nn.ConvTranspose3d(2, 2, 2, padding=1), normal(3, 2, 2, 3, 2)),
+    "pooled": (lambda: nn.Sequential(nn.Conv1d(2, 3, 2), nn.MaxPool1d(2)), normal(5, 2, 7)),
     "batch norm 1d": (lambda: evaluated(nn.BatchNorm1d(3), 9, 3, 4), normal(5, 3, 4)),
     "batch norm 2d": (lambda: evaluated(nn.BatchNorm2d(3), 9, 3, 4, 4), normal(5, 3, 2, 2)),
     "group norm": (lambda: nn.GroupNorm(2, 4), normal(5, 4, 3)),
@@ -83,6 +153,23 @@ LAST = {
     "embedding": (lambda: nn.Embedding(6, 3), tokens(5, 4)),
     "embedding with padding": (lambda: nn.Embedding(6, 3, padding_idx=2), tokens(5, 4)),
     "embedding with negative padding": (lambda: nn.Embedding(6, 3, padding_idx=-1), tokens(5, 4)),
+    "gain": (lambda: Elementwise(lambda x, w: w * x, (4,)), normal(5, 3, 4)),
+    "gain of each position": (lambda: Elementwise(torch.mul, (3, 1)), normal(5, 3, 4)),
+    "bias": (lambda: Elementwise(lambda x, w: x + w, (4,)), normal(5, 4)),
+    "learned positions": (lambda: Elementwise(torch.add, (1, 3, 4)), normal(5, 3, 4)),
+    "class token": (lambda: Elementwise(classed, (1, 1, 4)), normal(5, 3, 4)),
+    "product": (lambda: Elementwise(lambda x, w: x @ w, (4, 3)), normal(5, 3, 4)),
+    "product, flat": (lambda: Elementwise(torch.mm, (4, 3)), normal(5, 4)),
+    "added product": (
+        lambda: Elementwise(lambda x, w, b: torch.addmm(b, x, w), (4, 3), (3,)),
+        normal(5, 4),
+    ),
+    "folded positions": (lambda: Folded(ahead=False), normal(5, 3, 4)),
+    "folded positions ahead": (lambda: Folded(ahead=True), normal(5, 3, 4)),
+    "encoder": (lambda: Encoder(batch_first=True), normal(5, 3, 4)),
+    "encoder, length first": (lambda: Encoder(batch_first=False), normal(5, 3, 4)),
+    "embedding and places": (lambda: Placed(lead=False), tokens(5, 4)),
+    "embedding and places, led": (lambda: Placed(lead=True), tokens(5, 4)),
     "embedding of positions": (lambda: nn.Embedding(6, 3), tokens(5, 2, 2)),
 }
 KINDS = {

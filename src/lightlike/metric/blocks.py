@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightlike.metric.contractions import Dense, Factor
+from lightlike.metric.contractions import Factor
 from lightlike.metric.units import Unit
 
 
@@ -39,13 +39,12 @@ class Block:
         keep = None if self.keep is None else self.keep[start : start + length]
         return Block(length, self.per_sample, factors, keep)
 
-    def settled(self, budget: float) -> Block:
-        """The block with each factor in the form cheapest for many inner products."""
-        factors: dict[Unit, Factor] = {}
-        for unit, factor in self.factors.items():
-            factors[unit] = factor.settled(budget)
-            budget -= 0 if factors[unit] is factor else factors[unit].nbytes
-        return Block(self.samples, self.per_sample, factors, self.keep)
+    def settled(self) -> Block:
+        """The block with each factor in the form leanest for many inner products."""
+        # One at a time: the former factors go as the new ones come.
+        for unit in list(self.factors):
+            self.factors[unit] = self.factors[unit].settled()
+        return self
 
     def tiles(self, rows: int) -> list[Block]:
         """The block cut into runs of samples with at most about `rows` rows each."""
@@ -71,13 +70,18 @@ class Block:
 
 
 def merge(blocks: Sequence[Block], units: Sequence[Unit]) -> list[Block]:
-    """Join neighbouring blocks with equally many rows a sample: fewer, larger products."""
+    """Join neighbouring blocks whose factors have the same forms: fewer, larger products."""
     runs: list[list[Block]] = []
+    forms: dict[Unit, object] = {}
     for block in blocks:
-        if runs and runs[-1][-1].per_sample == block.per_sample:
+        mine = {unit: factor.form for unit, factor in block.factors.items()}
+        alike = all(forms.get(unit, form) == form for unit, form in mine.items())
+        if runs and runs[-1][-1].per_sample == block.per_sample and alike:
             runs[-1].append(block)
+            forms |= mine
         else:
             runs.append([block])
+            forms = dict(mine)
     return [_join(run, units) for run in runs]
 
 
@@ -86,20 +90,13 @@ def _join(run: Sequence[Block], units: Sequence[Unit]) -> Block:
         return run[0]
     factors: dict[Unit, Factor] = {}
     for unit in units:
-        parts = [block.factors.get(unit) for block in run]
-        present = [part for part in parts if part is not None]
-        if not present:
-            continue
-        if len(present) < len(parts) or len({type(part) for part in present}) > 1:
-            like = present[0].dense()
-            factors[unit] = Dense.join(
-                [
-                    part or Dense(like.new_zeros(b.per_sample, b.samples, unit.width))
-                    for part, b in zip(parts, run, strict=True)
-                ]
+        # Taken out, so that one unit at a time is held twice.
+        parts = [block.factors.pop(unit, None) for block in run]
+        like = next((part for part in parts if part is not None), None)
+        if like is not None:
+            factors[unit] = type(like).join(
+                [part or like.blank(b.samples) for part, b in zip(parts, run, strict=True)]
             )
-        else:
-            factors[unit] = type(present[0]).join(present)
     keep = None
     if any(block.keep is not None for block in run):
         device = next(block.keep.device for block in run if block.keep is not None)

@@ -7,7 +7,10 @@ the whole Jacobian: no layer is trusted to be used only in the way that its clas
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,12 +21,25 @@ from torch.overrides import TorchFunctionMode
 from lightlike.errors import ModelError
 from lightlike.metric.contractions import CONTRACTIONS, Call
 
+# Which call of a pass: the parameters it uses, and how many calls used them before.
+Key = tuple[tuple[str, ...], int]
+
 
 class Captured:
-    """A captured call and the place in the autograd graph where its output stands."""
+    """A captured call and the place in the autograd graph where its output stands.
 
-    def __init__(self, call: Call, edge: GradientEdge, shape: torch.Size) -> None:
-        self.call, self.edge, self.shape = call, edge, shape
+    Attributes:
+        call: The record of the call.
+        key: Which call of the pass it is.
+        edge: Where its output stands in the graph.
+        shape: Of its output.
+        fresh: Whether its output depends on no measured parameter but its own.
+    """
+
+    def __init__(
+        self, call: Call, key: Key, edge: GradientEdge, shape: torch.Size, *, fresh: bool
+    ) -> None:
+        self.call, self.key, self.edge, self.shape, self.fresh = call, key, edge, shape, fresh
         self._version = call.x._version
 
     def check(self) -> None:
@@ -40,15 +56,23 @@ class Captured:
 class Capture(TorchFunctionMode):
     """Records the captured calls of a forward pass, in order.
 
+    Args:
+        leaves: The measured parameters by name.
+        widened: Calls whose output is the same for all samples, such as embeddings of positions,
+            and that is handed out once for each sample, so that samples can be told apart.
+
     Attributes:
         calls: The captured calls.
         precision: Largest rounding unit of any differentiated tensor seen; 2.2e-16 if everything
             was float64.
     """
 
-    def __init__(self, leaves: dict[str, Tensor]) -> None:
+    def __init__(self, leaves: dict[str, Tensor], widened: dict[Key, int] | None = None) -> None:
         super().__init__()
         self._names = {id(tensor): name for name, tensor in leaves.items()}
+        self._widened = widened or {}
+        self._seen: Counter[tuple[str, ...]] = Counter()
+        self._open: set[FunctionType] = set()
         self.calls: list[Captured] = []
         self.precision = torch.finfo(torch.float64).eps
 
@@ -62,21 +86,69 @@ class Capture(TorchFunctionMode):
         if kind is not None and torch.is_grad_enabled():
             captured = kind.run(func, self._name, args, kwargs)
         if captured is None:
-            result = func(*args, **kwargs)
-            if isinstance(result, Tensor) and result.requires_grad:
-                self.precision = max(self.precision, torch.finfo(result.dtype).eps)
-            return result
+            return self._pass(func, args, kwargs)
         output, call = captured
+        key = call.uses, self._seen[call.uses]
+        self._seen[call.uses] += 1
         fresh = not output.requires_grad
+        if fresh and key in self._widened:
+            output, call.x = _widen(output, call.x, self._widened[key])
         if fresh:
             output.requires_grad_(True)
-        self.calls.append(Captured(call, get_gradient_edge(output), output.shape))
+        edge = get_gradient_edge(output)
+        self.calls.append(Captured(call, key, edge, output.shape, fresh=fresh))
         # What follows may work in place, such as ReLU(inplace=True): a leaf must not be changed so,
         # and a view would move to a place in the graph that the edge does not see.
         return output.clone() if fresh or output._is_view() else output
 
-    def _name(self, tensor: Tensor | None) -> str | None:
+    def _pass(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """A call that is not captured; what functions written in Python call inside may be."""
+        if (
+            isinstance(func, FunctionType)
+            and func.__module__ == "torch.nn.functional"
+            and func not in CONTRACTIONS
+            and func not in self._open
+        ):
+            # Some functions are entered twice, by their public and by an inner name.
+            self._open.add(func)
+            try:
+                with self:
+                    return _unguarded(func)(*args, **kwargs)
+            finally:
+                self._open.discard(func)
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and result.requires_grad:
+            self.precision = max(self.precision, torch.finfo(result.dtype).eps)
+        return result
+
+    def _name(self, tensor: Any) -> str | None:
         return None if tensor is None else self._names.get(id(tensor))
+
+
+@cache
+def _unguarded(func: FunctionType) -> Callable[..., Any]:
+    """A function of PyTorch's without its own question whether somebody watches.
+
+    While a mode handles a call it is switched off, so that attention, say, would hide the linear
+    layers inside it. Switched on again, the function would only ask the mode once more.
+    """
+    inner = dict(func.__globals__)
+    for guard in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
+        inner[guard] = _nobody
+    copy = FunctionType(func.__code__, inner, func.__name__, func.__defaults__, func.__closure__)
+    copy.__kwdefaults__ = func.__kwdefaults__
+    return copy
+
+
+def _nobody(*_: Any) -> bool:
+    return False
+
+
+def _widen(output: Tensor, x: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Output and input of a call repeated for each sample, along a first dimension."""
+    if len(output) != 1:
+        output, x = output.unsqueeze(0), x.unsqueeze(0)
+    return output.expand(samples, *output.shape[1:]).clone(), x.expand(samples, *x.shape[1:])
 
 
 def reached(output: Tensor, leaves: dict[str, Tensor]) -> set[str]:

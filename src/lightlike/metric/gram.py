@@ -1,12 +1,14 @@
 """The Gram matrix A Aᵀ (K × K), layer by layer, without A.
 
-Rows are taken in tiles. For each pair of tiles the layers' inner products are summed in their place
-in the result, while it is in the caches; only pairs on or below the diagonal are computed.
+Units whose entries are cheapest to multiply are written out some columns at a time, for all rows,
+and added by one symmetric product. The others' inner products are summed over pairs of tiles of
+rows, in their place in the result while it is in the caches; only pairs on or below the diagonal
+are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,11 +16,25 @@ from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from lightlike.metric.blocks import Block
+from lightlike.metric.contractions.factor import by_sample
 from lightlike.metric.units import Unit
 
 # Rows of a tile: large enough for matrix products to run at full speed, small enough to leave
 # little of the diagonal tiles' upper halves computed in vain, and to stay in the caches.
 TILE_ROWS = 512
+# Bytes of the columns that are written out at a time, and the fewest columns worth a product.
+STRIP, NARROW = 64 << 20, 256
+
+
+def square(size: int, device: torch.device) -> Tensor:
+    """An uninitialised (size, size) float64 matrix.
+
+    On a CPU it is NumPy's, which asks for huge pages: the first touch of a large result then costs
+    a quarter.
+    """
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty((size, size)))
+    return torch.empty(size, size, dtype=torch.float64, device=device)
 
 
 def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool) -> None:
@@ -30,10 +46,21 @@ def add_gram(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, fir
         out: The matrix; uninitialised before the first pass.
         first: Whether nothing has been written to it yet.
     """
+    written = [unit for unit in units if _is_written(blocks, unit)]
+    for strip in _strips(blocks, written, len(out)):
+        add_square(strip.T, out, fresh=first)
+        first = False
+    rest = [unit for unit in units if unit not in written]
+    if rest or first:
+        _add_tiles(blocks, rest, out, first=first)
+
+
+def _add_tiles(blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool) -> None:
     tiles: list[tuple[slice, Block]] = []
     start = 0
     for block in blocks:
-        for part in block.tiles(TILE_ROWS):
+        only = {unit: block.factors[unit] for unit in units if unit in block.factors}
+        for part in Block(block.samples, block.per_sample, only, block.keep).tiles(TILE_ROWS):
             tiles.append((slice(start, start + part.rows), part))
             start += part.rows
     for index, (rows, mine) in enumerate(tiles):
@@ -75,29 +102,75 @@ def mirror(matrix: Tensor, step: int = 256) -> Tensor:
     return matrix
 
 
-def add_square(rows: Tensor, out: Tensor) -> None:
-    """Add rowsᵀ rows to the lower triangle of out (D, D), which is half the work of a product."""
+def add_square(rows: Tensor, out: Tensor, *, fresh: bool = False) -> None:
+    """Add rowsᵀ rows to the lower triangle of out, which is half the work of a product.
+
+    Args:
+        rows: (n, size); fastest if its transpose is contiguous.
+        out: (size, size); overwritten if fresh.
+        fresh: Whether there is nothing to add to.
+    """
     if rows.device.type != "cpu":
-        out.addmm_(rows.T, rows)
+        torch.addmm(out, rows.T, rows, beta=0 if fresh else 1, out=out)
         return
-    # BLAS is column-major: a row-major matrix's lower triangle is its upper one there.
-    target = out.numpy().T
-    result = dsyrk(1.0, rows.contiguous().numpy().T, beta=1.0, c=target, overwrite_c=1)
+    # BLAS is column-major: a row-major matrix's lower triangle is its upper one there, and the
+    # transpose of a contiguous matrix is as good as a contiguous one.
+    target, beta = out.numpy().T, 0.0 if fresh else 1.0
+    if rows.T.is_contiguous():
+        result = dsyrk(1.0, rows.numpy(), trans=1, beta=beta, c=target, overwrite_c=1)
+    else:
+        result = dsyrk(1.0, rows.contiguous().numpy().T, beta=beta, c=target, overwrite_c=1)
     if not np.shares_memory(result, target):
         out.copy_(torch.from_numpy(result.T))
+
+
+def _is_written(blocks: Sequence[Block], unit: Unit) -> bool:
+    found = [block.factors[unit] for block in blocks if unit in block.factors]
+    return bool(found) and all(factor.written for factor in found)
+
+
+def _strips(blocks: Sequence[Block], units: Sequence[Unit], rows: int) -> Iterator[Tensor]:
+    """All rows' entries on the units' columns, (K, some) at a time."""
+    limit = max(NARROW, STRIP // (8 * max(1, rows)))
+    held: list[Tensor] = []
+    width = 0
+    for unit in units:
+        for start in range(0, unit.width, limit):
+            strip = _strip(blocks, unit, start, min(start + limit, unit.width))
+            if held and width + strip.shape[1] > limit:
+                yield torch.cat(held, 1)
+                held, width = [], 0
+            held.append(strip)
+            width += strip.shape[1]
+    if held:
+        yield held[0] if len(held) == 1 else torch.cat(held, 1)
+
+
+def _strip(blocks: Sequence[Block], unit: Unit, start: int, stop: int) -> Tensor:
+    """All rows' entries on some columns of a unit, (K, stop − start)."""
+    parts = []
+    for block in blocks:
+        factor = block.factors.get(unit)
+        if factor is None:
+            like = next(b.factors[unit] for b in blocks if unit in b.factors)
+            zeros = like.columns(0, 1).new_zeros(block.rows, stop - start)
+            parts.append(zeros)
+        else:
+            parts.append(block.kept(by_sample(factor.columns(start, stop))))
+    return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
 def passes(units: Sequence[Unit], rows: int, budget: int) -> list[list[Unit]]:
     """Split units into passes over the data whose factors for all rows fit in a budget of bytes.
 
-    Units with a contraction come first, apart from the others, so that the quick way of
-    back-propagating them is not held up by those without.
+    Units that all samples of a batch can share come first, apart from the others, so that the quick
+    way of back-propagating them is not held up.
     """
     groups: list[list[Unit]] = []
-    for contracted in (True, False):
+    for aligned in (True, False):
         used = budget + 1
         for unit in units:
-            if unit.contracted != contracted:
+            if unit.aligned != aligned:
                 continue
             size = 8 * rows * unit.held
             if used + size > budget:

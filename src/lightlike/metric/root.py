@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightlike.errors import CapacityError, choice_error
 from lightlike.metric.blocks import Block, merge
-from lightlike.metric.gram import add_gram, add_square, mirror, passes
+from lightlike.metric.gram import add_gram, add_square, mirror, passes, square
 from lightlike.metric.jacobian import whitened_vjp
 from lightlike.metric.sweep import Sweep
 from lightlike.metric.units import Unit
@@ -132,7 +132,7 @@ class Root:
         result = torch.cat(parts)
         witness = self.sweep.witness
         image = self._mine(witness.image)
-        scale = float(image.norm()) * float(given.norm())
+        scale = self._size(witness) * float(given.norm())
         witness.confirm("A v", witness.u @ result, image @ given, scale)
         return result[:, 0] if v.ndim == 1 else result
 
@@ -153,22 +153,22 @@ class Root:
         rows = self.shape[0]
         self.traces = {}
         with isolated():
-            out = torch.empty(rows, rows, dtype=torch.float64, device=self.device)
+            out = square(rows, self.device)
             for index, units in enumerate(self._passes(rows)):
-                found = [
-                    self._weighted(block)
-                    for blocks in self.sweep.blocks(units, "Gram matrix")
-                    for block in blocks
-                ]
-                budget = available_memory() / 4 / max(1, len(found))
-                joined = [block.settled(budget) for block in merge(found, units)]
-                del found  # the joined blocks hold copies
+                joined = merge(
+                    [
+                        self._weighted(block).settled()
+                        for blocks in self.sweep.blocks(units, "Gram matrix")
+                        for block in blocks
+                    ],
+                    units,
+                )
                 self._note_traces(joined)
                 add_gram(joined, units, out, first=not index)
             mirror(out)
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)
-        scale = float(u.norm()) * float(out.diagonal().sum())
+        scale = float(u.norm()) * float(out.diagonal().sum()) + self._size(witness) ** 2
         witness.confirm("A Aᵀ", u @ (out @ u), image @ image, scale)
         return out
 
@@ -203,7 +203,7 @@ class Root:
                 yield slab
         if witness is not None:
             image = self._mine(witness.image)
-            witness.confirm("A", pulled, image, float(image.norm()))
+            witness.confirm("A", pulled, image, self._size(witness))
 
     def rows(self, index: int) -> Tensor:
         """The rank Λ rows of observation `index`: (rank Λ, D)."""
@@ -246,6 +246,11 @@ class Root:
             entries = self.problem.selection.layers()[self.layer]
             image = torch.cat([image[e.start : e.stop] for e in entries])
         return image if self.weights is None else image * self.weights
+
+    def _size(self, witness: Witness) -> float:
+        """Size of what rounding is relative to: of all columns, not of one layer that may be 0."""
+        weight = 1.0 if self.weights is None else float(self.weights.abs().max())
+        return float(witness.image.norm()) * weight
 
     def _note_traces(self, blocks: list[Block]) -> None:
         for block in blocks:

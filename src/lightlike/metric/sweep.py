@@ -3,7 +3,7 @@
 Three ways, each exact where it applies, tried in this order:
 
 - *aligned*: one backward pass carries the same row of every sample of the batch, because samples
-  do not touch one another and every captured layer has the batch as its first dimension;
+  do not touch one another and lie side by side in the output of every captured call;
 - *single*: one sample at a time, which also serves parameters without a contraction;
 - *whole*: every row of the batch on its own, for models whose outputs share a batch.
 
@@ -14,18 +14,18 @@ error is raised.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from lightlike.errors import ConsistencyError, LightlikeError
 from lightlike.metric.blocks import Block
-from lightlike.metric.capture import Capture, reached
+from lightlike.metric.capture import Capture, Captured
+from lightlike.metric.contractions import Layout
 from lightlike.metric.jacobian import Backward, gradient_error, whitening
+from lightlike.metric.placing import close, forward, place_samples
 from lightlike.metric.units import Unit, find_units, unit_factor
 from lightlike.metric.witness import Witness
 from lightlike.problem.data import Batch
@@ -54,8 +54,10 @@ class Sweep:
         self.ways: list[str] = []
         self._backward = Backward()
         first = next(problem.batches())
-        outputs, capture, leftover = self._forward(first)
-        self.units = find_units(problem.selection.entries, capture.calls, leftover, outputs.samples)
+        self._places, (outputs, capture, leftover) = place_samples(self.evaluator, first)
+        self.units = find_units(
+            problem.selection.entries, capture.calls, leftover, outputs.samples, self._places.places
+        )
         self.precision = capture.precision
         self.mixes = self._mixes(first, outputs)
         self.witness = Witness(problem, self.precision)
@@ -89,35 +91,53 @@ class Sweep:
             "Look for custom autograd functions, in-place changes or hooks with state.",
         )
 
-    def _aligned(self, batch: Batch, _: Outputs, units: Sequence[Unit]) -> list[Block] | None:
-        if not all(unit.contracted for unit in units):
+    def _aligned(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block] | None:
+        if not all(unit.aligned for unit in units):
             return None
-        outputs, capture, leftover = self._forward(batch)
         wanted = {name for unit in units for name in unit.names}
-        if leftover & wanted:
+        if plain.samples > 1 and not self._places.seen:
+            self._places, _ = place_samples(self.evaluator, batch)
+        try:
+            outputs, capture, leftover = forward(
+                self.evaluator, batch, self._places.widened(plain.samples)
+            )
+        except LightlikeError:  # what was widened does not suit this batch
+            return None
+        if leftover & wanted or not close(outputs.h, plain.h, self.precision):
             return None
         mine = [c for c in capture.calls if wanted & set(c.call.uses)]
-        if not all(c.call.aligned(c.shape, outputs.samples) for c in mine):
+        found = [self._places.layout(c, outputs.samples) for c in mine]
+        layouts = [layout for layout in found if layout is not None]
+        if len(layouts) < len(mine):
             return None
-        return [self._rows(outputs, capture, units, outputs.samples, outputs.positions)]
+        whole = outputs.samples, outputs.positions
+        return [self._rows(outputs, mine, layouts, units, *whole)]
 
     def _single(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block] | None:
         blocks = []
         for i in range(plain.samples):
             one = batch.sample(i, plain.samples)
             try:
-                outputs, capture, _ = self._forward(one)
+                outputs, capture, _ = forward(self.evaluator, one)
             except LightlikeError:  # a model may well refuse a batch of one
                 return None
             rows = slice(i * plain.positions, (i + 1) * plain.positions)
-            if outputs.samples != 1 or not _close(outputs.h, plain.h[rows], self.precision):
+            if outputs.samples != 1 or not close(outputs.h, plain.h[rows], self.precision):
                 return None
-            blocks.append(self._rows(outputs, capture, units, 1, outputs.positions))
+            blocks.append(self._whole_rows(outputs, capture, units, outputs.positions))
         return blocks
 
     def _whole(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block]:
-        outputs, capture, _ = self._forward(batch)
-        return [self._rows(outputs, capture, units, 1, plain.samples * plain.positions)]
+        outputs, capture, _ = forward(self.evaluator, batch)
+        return [self._whole_rows(outputs, capture, units, plain.samples * plain.positions)]
+
+    def _whole_rows(
+        self, outputs: Outputs, capture: Capture, units: Sequence[Unit], positions: int
+    ) -> Block:
+        """Every row on its own, all of the batch taken for one sample."""
+        wanted = {name for unit in units for name in unit.names}
+        mine = [c for c in capture.calls if wanted & set(c.call.uses)]
+        return self._rows(outputs, mine, [Layout(1, None)] * len(mine), units, 1, positions)
 
     def _mixes(self, batch: Batch, outputs: Outputs) -> bool:
         try:
@@ -126,25 +146,19 @@ class Sweep:
             return False
         if alone.samples != 1:
             return False
-        return not _close(alone.h, outputs.h[: outputs.positions], self.precision)
-
-    def _forward(self, batch: Batch) -> tuple[Outputs, Capture, set[str]]:
-        """Outputs with calls captured, and the parameters that are also used otherwise."""
-        with Capture(self.evaluator.leaves) as capture:
-            outputs = self.evaluator.outputs(batch)
-        return outputs, capture, reached(outputs.h, self.evaluator.leaves)
+        return not close(alone.h, outputs.h[: outputs.positions], self.precision)
 
     def _rows(
         self,
         outputs: Outputs,
-        capture: Capture,
+        calls: Sequence[Captured],
+        layouts: Sequence[Layout],
         units: Sequence[Unit],
         samples: int,
         positions: int,
     ) -> Block:
         """Back-propagate rank Λ columns of L_i / √N for each position of each sample."""
         wanted = {name for unit in units for name in unit.names}
-        calls = [c for c in capture.calls if wanted & set(c.call.uses)]
         leaves = {n: t for n, t in self.evaluator.leaves.items() if n in wanted}
         if samples > 1:
             leaves = {}
@@ -154,32 +168,59 @@ class Sweep:
         if outputs.observed is not None:
             keep = outputs.observed.view(samples, positions)
         chosen: Sequence[int] = range(positions)
-        if keep is not None and samples == 1:
-            chosen, keep = [p for p in chosen if keep[0, p]], None
+        if keep is not None:
+            # Positions that count in no sample need no rows at all.
+            chosen = [p for p in chosen if bool(keep[:, p].any())]
+            keep = keep[:, list(chosen)]
+            keep = None if bool(keep.all()) else keep
+        rank = root.shape[-1]
         size = 8 * sum(c.shape.numel() for c in calls) + 8 * sum(t.numel() for t in leaves.values())
         step = max(1, IN_FLIGHT // max(1, size))
-        parts: list[list[Tensor | None]] = [[] for _ in targets]
+        gathered = [Gathered(len(chosen) * rank) for _ in targets]
+        start = 0
         for cotangents in _cotangents(root.view(samples, positions, *root.shape[1:]), chosen, step):
             flat = cotangents.flatten(1, 2)
             found = self._backward(outputs.h, targets, flat) if targets else []
-            for part, gradient in zip(parts, found, strict=True):
-                part.append(gradient)
-        gradients = [None if not p or p[0] is None else torch.cat(p) for p in parts]  # type: ignore[arg-type]
+            for store, gradient in zip(gathered, found, strict=True):
+                store.put(start, gradient)
+            start += len(flat)
         seen = []
-        for c, g in zip(calls, gradients, strict=False):
-            if g is not None:
+        for c, layout, store in zip(calls, layouts, gathered, strict=False):
+            if store.rows is not None:
                 c.check()
-                seen.append((c, g))
+                seen.append((c, layout, store.rows))
         rows = {
-            name: g.reshape(len(g), 1, -1)
-            for name, g in zip(leaves, gradients[len(calls) :], strict=True)
-            if g is not None
+            name: store.rows.reshape(len(store.rows), 1, -1)
+            for name, store in zip(leaves, gathered[len(calls) :], strict=True)
+            if store.rows is not None
         }
-        factors = {unit: unit_factor(unit, seen, rows, samples) for unit in units}
-        rank = root.shape[-1]
+        factors = {unit: unit_factor(unit, seen, rows) for unit in units}
         kept = None if keep is None else keep.repeat_interleave(rank, 1)
         present = {unit: factor for unit, factor in factors.items() if factor is not None}
         return Block(samples, len(chosen) * rank, present, kept)
+
+
+class Gathered:
+    """Gradients at one place for all rows, put together as they come.
+
+    Attributes:
+        rows: (rows, *shape), or None if the output does not depend on the place.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.rows: Tensor | None = None
+
+    def put(self, start: int, gradient: Tensor | None) -> None:
+        """Add the gradients (some, *shape) of the rows from `start` on."""
+        if gradient is None:
+            return
+        if len(gradient) == self.count:
+            self.rows = gradient
+            return
+        if self.rows is None:
+            self.rows = gradient.new_zeros(self.count, *gradient.shape[1:])
+        self.rows[start : start + len(gradient)] = gradient
 
 
 def _cotangents(root: Tensor, positions: Sequence[int], step: int) -> Iterator[Tensor]:
@@ -198,11 +239,3 @@ def _cotangents(root: Tensor, positions: Sequence[int], step: int) -> Iterator[T
         for row, (p, c) in enumerate(part):
             cotangents[row, :, p] = root[:, p, :, c]
         yield cotangents
-
-
-def _close(a: Tensor, b: Tensor, precision: float) -> bool:
-    if a.shape != b.shape:
-        return False
-    return float((a - b).detach().abs().max()) <= math.sqrt(precision) * float(
-        b.detach().abs().max()
-    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from lightlike.metric.capture import Captured
-from lightlike.metric.contractions import Dense, Factor, combine
+from lightlike.metric.capture import Captured, Key
+from lightlike.metric.contractions import Dense, Factor, Layout, add_up
+from lightlike.metric.contractions.layout import Place
 from lightlike.problem.parameters import Entry
 
 
@@ -20,14 +21,19 @@ class Unit:
     Attributes:
         entries: One parameter, or a layer's weight and bias.
         contracted: Whether all uses seen are captured calls.
+        aligned: Whether these keep the samples of a batch apart, so that one backward pass serves
+            the same row of all of them.
         held: float64 numbers that a factor holds for one row, on average.
         pair_operations: Multiplications for the inner product of two rows.
+        order: How inner products are made, in a few words.
     """
 
     entries: tuple[Entry, ...]
     contracted: bool
+    aligned: bool
     held: int
     pair_operations: float
+    order: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,9 +68,21 @@ class Unit:
 
 
 def find_units(
-    entries: Sequence[Entry], calls: Sequence[Captured], reached: set[str], samples: int
+    entries: Sequence[Entry],
+    calls: Sequence[Captured],
+    reached: set[str],
+    samples: int,
+    places: Mapping[Key, Place | None],
 ) -> tuple[Unit, ...]:
-    """Units of the selected parameters, from the calls and other uses seen on one batch."""
+    """Units of the selected parameters, from the calls and other uses seen on one batch.
+
+    Args:
+        entries: The parameters.
+        calls: Captured calls.
+        reached: Parameters that are also used otherwise.
+        samples: Items of the batch.
+        places: For each call, the dimension of its output along which samples lie, if there is one.
+    """
     by_name = {e.name: e for e in entries}
     partner: dict[str, str] = {}
     for entry in entries:
@@ -86,45 +104,47 @@ def find_units(
         # A captured call names its weight first.
         order = next((c.call.uses for c in calls if set(names) == set(c.call.uses)), tuple(names))
         members = tuple(by_name[n] for n in order if n in names)
-        contracted = not reached & set(names)
         mine = [c for c in calls if set(c.call.uses) & set(names)]
+        contracted = not reached & set(names)
+        aligned = contracted and all(places[c.key] is not None for c in mine)
         width = sum(e.size for e in members)
-        held, pair = width, float(width)
+        held, pair, how = width, float(width), "entries"
         if contracted and mine:
             held = sum(int(c.call.held(c.shape, samples)) for c in mine)
             pair = sum(c.call.pair_operations(c.shape, samples) for c in mine)
-        units.append(Unit(members, contracted, held, pair))
+            how = " + ".join(dict.fromkeys(c.call.order(c.shape, samples) for c in mine))
+        units.append(Unit(members, contracted, aligned, held, pair, how))
         done.update(names)
     return tuple(units)
 
 
 def unit_factor(
     unit: Unit,
-    calls: Sequence[tuple[Captured, Tensor]],
+    calls: Sequence[tuple[Captured, Layout, Tensor]],
     leaf_rows: dict[str, Tensor],
-    samples: int,
 ) -> Factor | None:
     """The factor of a unit from gradients (k, *shape) at its calls' outputs and rows at its leaves.
 
     None if the batch does not use the unit.
     """
     names = set(unit.names)
-    mine = [(c.call, g) for c, g in calls if names & set(c.call.uses)]
-    together = len(unit.entries) == 2 and all(set(call.uses) == names for call, _ in mine)
+    mine = [(c.call, layout, g) for c, layout, g in calls if names & set(c.call.uses)]
+    together = len(unit.entries) == 2 and all(set(call.uses) == names for call, *_ in mine)
     if together and not names & leaf_rows.keys():
-        return combine([call.factor(unit.names, g, samples) for call, g in mine]) if mine else None
+        found = [call.factor(unit.names, g, layout) for call, layout, g in mine]
+        return add_up(found) if found else None
     parts: list[Factor | None] = []
     for name in unit.names:
-        factors = [call.factor((name,), g, samples) for call, g in mine if name in call.uses]
+        factors = [call.factor((name,), g, layout) for call, layout, g in mine if name in call.uses]
         if name in leaf_rows:
             factors.append(Dense(leaf_rows[name]))
-        parts.append(combine(factors) if factors else None)
+        parts.append(add_up(factors) if factors else None)
     if len(parts) == 1:
         return parts[0]
     like = next((p for p in parts if p is not None), None)
     if like is None:
         return None
-    blank = like.dense().new_zeros(like.per_sample, like.samples, 1)
+    blank = like.columns(0, 1).new_zeros(like.per_sample, like.samples, 1)
     rows = [
         blank.expand(-1, -1, e.size) if p is None else p.dense()
         for p, e in zip(parts, unit.entries, strict=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from lightlike.metric.contractions.factor import Dense, Factor
+from lightlike.metric.contractions.layout import Layout
 
-Names = Callable[[Tensor | None], str | None]
+Names = Callable[[Any], str | None]
 
 
 class Call(ABC):
@@ -38,11 +39,11 @@ class Call(ABC):
         """Make the call if one of its parameters is measured; `names` finds a tensor's name."""
 
     @abstractmethod
-    def weight_factor(self, g: Tensor, samples: int) -> Factor:
+    def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """The rows on the weight from gradients g at the output, (k, *shape of y)."""
 
     @abstractmethod
-    def bias_rows(self, g: Tensor, samples: int) -> Tensor:
+    def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """The rows on the bias, (k, samples, width)."""
 
     @abstractmethod
@@ -53,30 +54,29 @@ class Call(ABC):
         """Numbers that the factor holds for one row, from the output's shape."""
         return shape.numel() / samples
 
+    def order(self, shape: torch.Size, samples: int) -> str:
+        """How inner products are made, for the plan to say."""
+        return "entries"
+
+    def axes(self, shape: torch.Size) -> Sequence[int]:
+        """Dimensions of the output that can be those of the samples."""
+        return range(len(shape) - 1)
+
     @property
     def uses(self) -> tuple[str, ...]:
         """Measured parameters of the call, the weight first."""
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
-    def aligned(self, shape: torch.Size, samples: int) -> bool:
-        """Whether the output's first dimension can be the samples of the batch."""
-        return len(shape) >= 2 and shape[0] == samples
-
-    def factor(self, unit: tuple[str, ...], g: Tensor, samples: int) -> Factor:
+    def factor(self, unit: tuple[str, ...], g: Tensor, layout: Layout) -> Factor:
         """The factor on a unit (weight,), (bias,) or (weight, bias)."""
         if unit == (self.weight,):
-            return self.weight_factor(g, samples)
+            return self.weight_factor(g, layout)
         if unit == (self.bias,):
-            return Dense(self.bias_rows(g, samples))
-        rows = self.weight_factor(g, samples).dense(), self.bias_rows(g, samples)
+            return Dense(self.bias_rows(g, layout))
+        rows = self.weight_factor(g, layout).dense(), self.bias_rows(g, layout)
         return Dense(torch.cat(rows, -1))
 
 
 def fixed(tensor: Any, name: str | None) -> Any:
     """A measured parameter detached; anything else as it is."""
     return tensor if name is None else tensor.detach()
-
-
-def channels_last(t: Tensor, leading: int) -> Tensor:
-    """Move the channels, which come after `leading` dimensions, to the end."""
-    return t.movedim(leading, -1)

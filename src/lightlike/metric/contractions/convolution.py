@@ -8,10 +8,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from lightlike.metric.contractions.call import Call, Names, channels_last, fixed
+from lightlike.metric.contractions.call import Call, Names, fixed
 from lightlike.metric.contractions.factor import Dense, Factor
 from lightlike.metric.contractions.grouped import Grouped
-from lightlike.metric.contractions.linear import Outer
+from lightlike.metric.contractions.layout import Layout
+from lightlike.metric.contractions.outer import Outer
+from lightlike.metric.contractions.patches import Geometry
 
 
 class ConvolutionCall(Call):
@@ -31,6 +33,7 @@ class ConvolutionCall(Call):
     ) -> None:
         self.x, self.weight, self.bias = x, weight, bias
         self.kernel, self.geometry = kernel, geometry
+        self.channel = -len(kernel) - 1
 
     @classmethod
     def run(
@@ -39,101 +42,137 @@ class ConvolutionCall(Call):
         """Make the call if one of its parameters is measured."""
         x, weight, bias, *settings = _arguments(*args, **kwargs)
         kernel = weight.shape[2:]
-        geometry = Geometry(kernel, *settings)
-        call = cls(x.detach(), names(weight), names(bias), kernel, geometry)
+        call = cls(x.detach(), names(weight), names(bias), kernel, Geometry(kernel, *settings))
         if not call.uses:
             return None
         return func(x, fixed(weight, call.weight), fixed(bias, call.bias), *settings), call
 
-    def aligned(self, shape: torch.Size, samples: int) -> bool:
+    def axes(self, shape: torch.Size) -> Sequence[int]:
         """Only outputs with a batch dimension: (B, C, *pixels)."""
-        return len(shape) == len(self.kernel) + 2 and shape[0] == samples
+        return range(len(shape) + self.channel)
 
     def pair_operations(self, shape: torch.Size, samples: int) -> float:
         """Multiplications for the inner product of two rows."""
-        channels = shape[-len(self.kernel) - 1]
+        channels = shape[self.channel]
         if self.weight is None:
             return channels
-        positions = shape.numel() // channels // samples
-        inputs = self.x.shape[-len(self.kernel) - 1] * self.kernel.numel() // self.geometry.groups
-        return min(inputs * channels, positions * (positions + 1) * channels)
+        positions = shape.numel() / channels / samples
+        return min(self._inputs * channels, positions * (1 + positions / 8) * channels)
 
-    def weight_factor(self, g: Tensor, samples: int) -> Factor:
+    def order(self, shape: torch.Size, samples: int) -> str:
+        """Through entries, or through the activation Gram matrices of patches."""
+        entries = self._inputs * shape[self.channel]
+        cheaper = self.pair_operations(shape, samples) < entries and self.weight is not None
+        return "pairs of positions" if cheaper else "entries"
+
+    def held(self, shape: torch.Size, samples: int) -> float:
+        """Numbers that the factor holds for one row."""
+        channels = shape[self.channel]
+        full = shape.numel() / samples
+        return min(full, self._inputs * channels) if self.weight is not None else channels
+
+    def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """Σ_p g_p x_pᵀ for each group of channels."""
-        parts = self._outers(g, samples, bias=False)
+        parts = self._outers(g, layout, bias=False)
         return parts[0] if len(parts) == 1 else Grouped(parts)
 
-    def bias_rows(self, g: Tensor, samples: int) -> Tensor:
+    def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """Σ_p g_p."""
-        return self._pixels(g, samples).sum(2)
+        return layout.positions(g, 1, self.channel).sum(2)
 
-    def factor(self, unit: tuple[str, ...], g: Tensor, samples: int) -> Factor:
+    def factor(self, unit: tuple[str, ...], g: Tensor, layout: Layout) -> Factor:
         """The factor on a unit; without groups, weight and bias are one outer product."""
         if len(unit) < 2:
-            return super().factor(unit, g, samples)
+            return super().factor(unit, g, layout)
         if self.geometry.groups == 1:
-            return self._outers(g, samples, bias=True)[0]
-        bias = Dense(self.bias_rows(g, samples))
-        return Grouped([*self._outers(g, samples, bias=False), bias])
+            return self._outers(g, layout, bias=True)[0]
+        bias = Dense(self.bias_rows(g, layout))
+        return Grouped([*self._outers(g, layout, bias=False), bias])
 
-    def _outers(self, g: Tensor, samples: int, *, bias: bool) -> list[Outer]:
-        rows = self._pixels(g, samples).chunk(self.geometry.groups, -1)
+    @property
+    def _inputs(self) -> int:
+        return self.x.shape[self.channel] * self.kernel.numel() // self.geometry.groups
+
+    def _outers(self, g: Tensor, layout: Layout, *, bias: bool) -> list[Outer]:
+        rows = layout.positions(g, 1, self.channel).chunk(self.geometry.groups, -1)
         batched = self.x if self.x.ndim == len(self.kernel) + 2 else self.x.unsqueeze(0)
         patches = self.geometry.patches(batched)  # (B, pixels, c_in, kernel)
-        groups = patches.chunk(self.geometry.groups, 2)
         outers = []
-        for part, group in zip(rows, groups, strict=True):
-            x = group.reshape(samples, part.shape[2], -1)
+        for part, group in zip(rows, patches.chunk(self.geometry.groups, 2), strict=True):
+            x = group.reshape(layout.samples, part.shape[2], -1)
             if bias:
                 x = torch.nn.functional.pad(x, (0, 1), value=1.0)
             outers.append(Outer(x, part, bias=bias))
         return outers
 
-    def _pixels(self, g: Tensor, samples: int) -> Tensor:
-        """Gradients (k, [B,] C, *pixels) as (k, samples, positions, C)."""
-        leading = g.ndim - len(self.kernel) - 1
-        last = channels_last(g, leading)
-        return last.reshape(len(g), samples, -1, last.shape[-1])
 
+class TransposedConvolutionCall(Call):
+    """`torch.nn.functional.conv_transpose1d`, `2d` or `3d`.
 
-class Geometry:
-    """Where the patches of a convolution lie."""
+    The adjoint of a convolution: a row on the weight (c_in, c_out, kernel) is Σ_p x_p ⊗ the patch
+    of g that the input pixel p spreads to, in each group of channels on its own.
+    """
 
     def __init__(
         self,
-        kernel: Sequence[int],
-        stride: int | Sequence[int],
-        padding: int | str | Sequence[int],
-        dilation: int | Sequence[int],
-        groups: int,
+        x: Tensor,
+        weight: str | None,
+        bias: str | None,
+        kernel: torch.Size,
+        geometry: Geometry,
     ) -> None:
-        dims = len(kernel)
-        self.kernel, self.groups = tuple(kernel), groups
-        self.stride, self.dilation = _each(stride, dims), _each(dilation, dims)
-        if padding == "same":
-            spans = [d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True)]
-            self.padding = [(span // 2, span - span // 2) for span in spans]
-        else:
-            sides = (0,) * dims if padding == "valid" else _each(padding, dims)  # type: ignore[arg-type]
-            self.padding = [(p, p) for p in sides]
+        self.x, self.weight, self.bias = x, weight, bias
+        self.kernel, self.geometry = kernel, geometry
+        self.channel = -len(kernel) - 1
 
-    def patches(self, x: Tensor) -> Tensor:
-        """The patches of x (B, C, *pixels): (B, positions, C, kernel entries)."""
-        sides = [side for pair in reversed(self.padding) for side in pair]
-        x = torch.nn.functional.pad(x, sides)
-        for dim, (size, step, gap) in enumerate(
-            zip(self.kernel, self.stride, self.dilation, strict=True)
-        ):
-            x = x.unfold(2 + dim, gap * (size - 1) + 1, step)[..., ::gap]
-        dims = len(self.kernel)
-        last = channels_last(x, 1)  # (B, *positions, *kernel, C)
-        return last.flatten(1, dims).movedim(-1, 2).flatten(3)
+    @classmethod
+    def run(
+        cls, func: Callable[..., Any], names: Names, args: Any, kwargs: Any
+    ) -> tuple[Tensor, Self] | None:
+        """Make the call if one of its parameters is measured."""
+        x, weight, bias, *settings = _transposed_arguments(*args, **kwargs)
+        stride, padding, _, groups, dilation = settings
+        kernel = weight.shape[2:]
+        geometry = Geometry(kernel, stride, padding, dilation, groups)
+        call = cls(x.detach(), names(weight), names(bias), kernel, geometry)
+        if not call.uses:
+            return None
+        return func(x, fixed(weight, call.weight), fixed(bias, call.bias), *settings), call
 
+    def axes(self, shape: torch.Size) -> Sequence[int]:
+        """Only outputs with a batch dimension: (B, C, *pixels)."""
+        return range(len(shape) + self.channel)
 
-def _each(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
-    if isinstance(value, int):
-        return (value,) * dims
-    return tuple(value) * dims if len(value) == 1 else tuple(value)
+    def pair_operations(self, shape: torch.Size, samples: int) -> float:
+        """Multiplications for the inner product of two rows."""
+        channels = shape[self.channel]
+        return channels if self.weight is None else self._width(channels)
+
+    def held(self, shape: torch.Size, samples: int) -> float:
+        """Numbers that the factor holds for one row."""
+        return self.pair_operations(shape, samples)
+
+    def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
+        """Σ_p x_p ⊗ patches of g, written out: patches repeat each gradient for every entry."""
+        groups, k = self.geometry.groups, len(g)
+        x = layout.positions(self.x, 0, self.channel)  # (s, P, c_in)
+        pixels = self.x.shape[self.channel + 1 :]
+        rows = layout.spread(g, 1).reshape(-1, *g.shape[self.channel :])  # (…, C, *pixels)
+        patches = self.geometry.patches(rows, pixels)  # (…, P, C, kernel)
+        patches = patches.reshape(k, layout.samples, x.shape[1], g.shape[self.channel], -1)
+        parts = [
+            torch.einsum("spi,kspoe->ksioe", mine, theirs).flatten(2)
+            for mine, theirs in zip(x.chunk(groups, -1), patches.chunk(groups, 3), strict=True)
+        ]
+        return Dense(torch.cat(parts, -1))
+
+    def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
+        """Σ_p g_p."""
+        return layout.positions(g, 1, self.channel).sum(2)
+
+    def _width(self, channels: int) -> int:
+        inputs = self.x.shape[self.channel]
+        return inputs * channels * self.kernel.numel() // self.geometry.groups
 
 
 def _arguments(
@@ -146,3 +185,16 @@ def _arguments(
     groups: int = 1,
 ) -> tuple[Any, ...]:
     return input, weight, bias, stride, padding, dilation, groups
+
+
+def _transposed_arguments(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> tuple[Any, ...]:
+    return input, weight, bias, stride, padding, output_padding, groups, dilation

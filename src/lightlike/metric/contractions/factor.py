@@ -2,14 +2,14 @@
 
 A run of s samples with k rows each is held as (k, s, ...): entry (c, i) is row c of sample i.
 Inner products come out sample by sample, (s k, s' k'), as the rows of A are ordered. Every factor
-can be multiplied, transposed and written out; pairs of factors can be contracted to a tile of the
-Gram matrix.
+can be multiplied, transposed and written out, whole or some columns at a time; pairs of factors can
+be contracted to a tile of the Gram matrix.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Self
 
 import torch
@@ -37,9 +37,23 @@ class Factor(ABC):
     def nbytes(self) -> int:
         """Memory held."""
 
+    @property
+    def form(self) -> Hashable:
+        """What two factors of a unit must share to be joined."""
+        return type(self).__name__
+
+    @property
+    def written(self) -> bool:
+        """Whether inner products are cheapest on the entries, written out some columns a time."""
+        return False
+
     @abstractmethod
+    def columns(self, start: int, stop: int) -> Tensor:
+        """Some columns' entries, (k, s, stop − start)."""
+
     def dense(self) -> Tensor:
         """All entries, (k, s, width)."""
+        return self.columns(0, self.width)
 
     @abstractmethod
     def apply(self, v: Tensor) -> Tensor:
@@ -53,31 +67,33 @@ class Factor(ABC):
     def narrow(self, start: int, length: int) -> Self:
         """The factor of some of the samples."""
 
+    @abstractmethod
+    def blank(self, samples: int) -> Self:
+        """Zero rows for some other samples, in the same form."""
+
     @classmethod
     @abstractmethod
     def join(cls, parts: Sequence[Factor]) -> Self:
-        """One factor for the samples of several with equal k."""
+        """One factor for the samples of several with equal k and of equal form."""
 
     def squared_norm(self) -> float:
         """Sum of squares of all entries."""
-        step = max(1, CHUNK // max(1, self.per_sample * self.width))
-        total = 0.0
-        for start in range(0, self.samples, step):
-            part = self.narrow(start, min(step, self.samples - start))
-            total += float(part.dense().square().sum())
-        return total
+        return sum(float(strip.square().sum()) for strip in strips(self))
 
-    def settled(self, budget: float) -> Factor:
-        """The form in which many inner products are cheapest, within a budget of bytes."""
+    def settled(self) -> Factor:
+        """The leanest form for many inner products, with what is zero left out."""
         return self
 
     def scaled(self, weights: Tensor) -> Factor:
         """The factor with its columns multiplied by weights (width,)."""
-        return Dense(self.dense() * weights)
+        return Weighted(self, weights)
 
-    @abstractmethod
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
-        """Inner products with another's rows, written (fresh) or added to out, (s k, s' k')."""
+        """Inner products with another's rows, written (fresh) or added to out, (s k, s' k').
+
+        Of a factor with itself, only those on and below the diagonal need be right.
+        """
+        cross_entries(self, other, out, fresh=fresh)
 
 
 class Dense(Factor):
@@ -92,9 +108,14 @@ class Dense(Factor):
         """Memory held."""
         return self.rows.nbytes
 
-    def dense(self) -> Tensor:
-        """All entries, (k, s, width)."""
-        return self.rows
+    @property
+    def written(self) -> bool:
+        """They are."""
+        return True
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        """Some columns' entries, (k, s, stop − start)."""
+        return self.rows[..., start:stop]
 
     def apply(self, v: Tensor) -> Tensor:
         """Rows times v: (width, c) -> (k, s, c)."""
@@ -104,23 +125,95 @@ class Dense(Factor):
         """Rows transposed times u: (k, s, c) -> (width, c)."""
         return self.rows.reshape(-1, self.width).T @ u.reshape(-1, u.shape[-1])
 
-    def squared_norm(self) -> float:
-        """Sum of squares of all entries."""
-        return float(self.rows.square().sum())
+    def scaled(self, weights: Tensor) -> Dense:
+        """Columns multiplied by weights."""
+        return Dense(self.rows * weights)
 
     def narrow(self, start: int, length: int) -> Dense:
         """The factor of some of the samples."""
         return Dense(laid_by_sample(self.rows.narrow(1, start, length)))
+
+    def blank(self, samples: int) -> Dense:
+        """Zero rows for some other samples."""
+        return Dense(self.rows.new_zeros(self.per_sample, samples, self.width))
 
     @classmethod
     def join(cls, parts: Sequence[Factor]) -> Dense:
         """One factor for the samples of several with equal k."""
         return cls(torch.cat([part.dense() for part in parts], 1))
 
-    def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
-        """Inner products with another factor's rows, written (fresh) or added to out."""
-        left, right = by_sample(self.rows), by_sample(other.dense()).T
-        torch.addmm(out, left, right, beta=0 if fresh else 1, out=out)
+
+class Weighted(Factor):
+    """Another factor with its columns multiplied by weights (width,)."""
+
+    def __init__(self, inner: Factor, weights: Tensor) -> None:
+        self.inner, self.weights = inner, weights
+        self.samples, self.per_sample, self.width = inner.samples, inner.per_sample, inner.width
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.inner.nbytes + self.weights.nbytes
+
+    @property
+    def form(self) -> Hashable:
+        """That of the factor inside."""
+        return type(self).__name__, self.inner.form
+
+    @property
+    def written(self) -> bool:
+        """Weights of each column leave no structure to use."""
+        return True
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        """Some columns' entries, (k, s, stop − start)."""
+        return self.inner.columns(start, stop) * self.weights[start:stop]
+
+    def apply(self, v: Tensor) -> Tensor:
+        """Rows times v: (width, c) -> (k, s, c)."""
+        return self.inner.apply(v * self.weights[:, None])
+
+    def pull(self, u: Tensor) -> Tensor:
+        """Rows transposed times u: (k, s, c) -> (width, c)."""
+        return self.inner.pull(u) * self.weights[:, None]
+
+    def settled(self) -> Factor:
+        """Weights on the settled factor."""
+        return Weighted(self.inner.settled(), self.weights)
+
+    def narrow(self, start: int, length: int) -> Weighted:
+        """The factor of some of the samples."""
+        return Weighted(self.inner.narrow(start, length), self.weights)
+
+    def blank(self, samples: int) -> Weighted:
+        """Zero rows for some other samples."""
+        return Weighted(self.inner.blank(samples), self.weights)
+
+    @classmethod
+    def join(cls, parts: Sequence[Factor]) -> Weighted:
+        """One factor for the samples of several; all have the same weights."""
+        mine = [part for part in parts if isinstance(part, Weighted)]
+        inner = [part.inner for part in mine]
+        return cls(inner[0].join(inner), mine[0].weights)
+
+
+def strips(factor: Factor) -> Iterator[Tensor]:
+    """All entries, some columns at a time."""
+    step = max(1, CHUNK // max(1, factor.per_sample * factor.samples))
+    for start in range(0, factor.width, step):
+        yield factor.columns(start, min(start + step, factor.width))
+
+
+def cross_entries(mine: Factor, theirs: Factor, out: Tensor, *, fresh: bool) -> None:
+    """Inner products of any two factors on the same columns, from their entries."""
+    if fresh:
+        out.zero_()
+    rows = max(mine.per_sample * mine.samples, theirs.per_sample * theirs.samples)
+    step = max(1, CHUNK // max(1, rows))
+    for start in range(0, mine.width, step):
+        stop = min(start + step, mine.width)
+        left, right = mine.columns(start, stop), theirs.columns(start, stop)
+        out.addmm_(by_sample(left), by_sample(right).T)
 
 
 def by_sample(rows: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
 
-from lightlike.metric.contractions.factor import Dense, Factor
+from lightlike.metric.contractions.factor import Factor
 
 
 class Grouped(Factor):
@@ -23,9 +23,25 @@ class Grouped(Factor):
         """Memory held."""
         return sum(part.nbytes for part in self.parts)
 
-    def dense(self) -> Tensor:
-        """All entries, (k, s, width)."""
-        return torch.cat([part.dense() for part in self.parts], -1)
+    @property
+    def form(self) -> Hashable:
+        """The forms of the parts."""
+        return type(self).__name__, *(part.form for part in self.parts)
+
+    @property
+    def written(self) -> bool:
+        """If all parts are."""
+        return all(part.written for part in self.parts)
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        """Some columns' entries, (k, s, stop − start)."""
+        pieces, offset = [], 0
+        for part in self.parts:
+            first, last = max(start - offset, 0), min(stop - offset, part.width)
+            if first < last:
+                pieces.append(part.columns(first, last))
+            offset += part.width
+        return torch.cat(pieces, -1)
 
     def apply(self, v: Tensor) -> Tensor:
         """Rows times v: (width, c) -> (k, s, c)."""
@@ -43,13 +59,9 @@ class Grouped(Factor):
         """Sum of squares of all entries."""
         return sum(part.squared_norm() for part in self.parts)
 
-    def settled(self, budget: float) -> Factor:
-        """Each group in its cheapest form."""
-        parts = []
-        for part in self.parts:
-            parts.append(part.settled(budget))
-            budget -= 0 if parts[-1] is part else parts[-1].nbytes
-        return Grouped(parts)
+    def settled(self) -> Factor:
+        """Each group in its leanest form."""
+        return Grouped([part.settled() for part in self.parts])
 
     def scaled(self, weights: Tensor) -> Factor:
         """Columns multiplied by weights, group by group."""
@@ -60,6 +72,10 @@ class Grouped(Factor):
         """The factor of some of the samples."""
         return Grouped([part.narrow(start, length) for part in self.parts])
 
+    def blank(self, samples: int) -> Grouped:
+        """Zero rows for some other samples."""
+        return Grouped([part.blank(samples) for part in self.parts])
+
     @classmethod
     def join(cls, parts: Sequence[Factor]) -> Grouped:
         """One factor for the samples of several."""
@@ -69,7 +85,7 @@ class Grouped(Factor):
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
         """Inner products with another factor's rows, written or added to out group by group."""
         if not isinstance(other, Grouped):
-            Dense(self.dense()).cross(other, out, fresh=fresh)
+            super().cross(other, out, fresh=fresh)
             return
         for mine, theirs in zip(self.parts, other.parts, strict=True):
             mine.cross(theirs, out, fresh=fresh)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from lightlike.metric.contractions.call import Call, Names, channels_last, fixed
+from lightlike.metric.contractions.call import Call, Names, fixed
 from lightlike.metric.contractions.factor import Dense, Factor
+from lightlike.metric.contractions.layout import Layout
 
 functional = torch.nn.functional
 
@@ -28,8 +29,9 @@ class NormalisationCall(Call):
         self.func, self.x = func, bound["input"].detach()
         self.weight, self.bias = names(bound["weight"]), names(bound.get("bias"))
         self.bound = {k: v for k, v in bound.items() if k not in ("input", "weight", "bias")}
-        weight = bound["weight"] if self.weight is not None else bound.get("bias")
-        self.width = 0 if weight is None else weight.numel()
+        gain = bound["weight"] if self.weight is not None else bound.get("bias")
+        self.shape = () if gain is None else tuple(gain.shape)
+        self.width = 0 if gain is None else gain.numel()
 
     @classmethod
     def run(
@@ -55,17 +57,22 @@ class NormalisationCall(Call):
         """Numbers that the factor holds for one row."""
         return self.width
 
-    def weight_factor(self, g: Tensor, samples: int) -> Factor:
+    def axes(self, shape: torch.Size) -> Sequence[int]:
+        """All but those of the gain; the first where channels come second."""
+        return range(len(shape) - len(self.shape)) if self.func in LAST else range(1)
+
+    def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """Σ_p g_p ∘ u_p."""
-        normalised = self.func(self.x, **self.bound).unsqueeze(0)
-        u = self._positions(normalised, samples)[0]
-        return Dense(torch.einsum("kspd,spd->ksd", self._positions(g, samples), u))
+        u = self._positions(self.func(self.x, **self.bound), layout)
+        return Dense(torch.einsum("kspd,spd->ksd", self._positions(g, layout, 1), u))
 
-    def bias_rows(self, g: Tensor, samples: int) -> Tensor:
+    def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """Σ_p g_p."""
-        return self._positions(g, samples).sum(2)
+        return self._positions(g, layout, 1).sum(2)
 
-    def _positions(self, t: Tensor, samples: int) -> Tensor:
-        """(k, *shape of y) as (k, samples, positions, width)."""
-        last = t if self.func in LAST else channels_last(t, 2)
-        return last.reshape(len(t), samples, -1, self.width)
+    def _positions(self, t: Tensor, layout: Layout, leading: int = 0) -> Tensor:
+        """(…, *shape of y) as (…, samples, positions, width)."""
+        if self.func in LAST:
+            spread = layout.spread(t, leading)
+            return torch.unflatten(spread.flatten(leading + 1), leading + 1, (-1, self.width))
+        return layout.positions(t, leading, 1 - self.x.ndim)

@@ -1,0 +1,97 @@
+"""Sums of unlike factors on the same columns: a weight that is used in more than one way."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+from lightlike.metric.contractions.factor import Factor
+from lightlike.metric.contractions.lookup import Lookup
+from lightlike.metric.contractions.outer import Outer, combine
+from lightlike.metric.contractions.split import inner
+
+
+class Total(Factor):
+    """The sum of factors of the same rows, as for a table that is embedding and output layer."""
+
+    def __init__(self, parts: Sequence[Factor]) -> None:
+        self.parts = list(parts)
+        self.samples, self.per_sample = parts[0].samples, parts[0].per_sample
+        self.width = parts[0].width
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(part.nbytes for part in self.parts)
+
+    @property
+    def form(self) -> Hashable:
+        """The forms of the parts."""
+        return type(self).__name__, *(part.form for part in self.parts)
+
+    @property
+    def written(self) -> bool:
+        """Unless all pairs of parts have products of their own."""
+        return not all(isinstance(inner(part), Lookup | Outer) for part in self.parts) or any(
+            part.written for part in self.parts
+        )
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        """Some columns' entries, (k, s, stop − start)."""
+        return torch.stack([part.columns(start, stop) for part in self.parts]).sum(0)
+
+    def apply(self, v: Tensor) -> Tensor:
+        """Rows times v: (width, c) -> (k, s, c)."""
+        return torch.stack([part.apply(v) for part in self.parts]).sum(0)
+
+    def pull(self, u: Tensor) -> Tensor:
+        """Rows transposed times u: (k, s, c) -> (width, c)."""
+        return torch.stack([part.pull(u) for part in self.parts]).sum(0)
+
+    def settled(self) -> Factor:
+        """The sum of the settled parts."""
+        return Total([part.settled() for part in self.parts])
+
+    def narrow(self, start: int, length: int) -> Total:
+        """The factor of some of the samples."""
+        return Total([part.narrow(start, length) for part in self.parts])
+
+    def blank(self, samples: int) -> Total:
+        """Zero rows for some other samples."""
+        return Total([part.blank(samples) for part in self.parts])
+
+    @classmethod
+    def join(cls, parts: Sequence[Factor]) -> Total:
+        """One factor for the samples of several."""
+        columns = zip(*(part.parts for part in parts if isinstance(part, Total)), strict=True)
+        return cls([column[0].join(column) for column in columns])
+
+    def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
+        """Inner products of each of my parts with each of theirs."""
+        theirs = other.parts if isinstance(other, Total) else [other]
+        for mine in self.parts:
+            for part in theirs:
+                if isinstance(inner(part), Lookup) and isinstance(inner(mine), Outer):
+                    turned = out.new_empty(out.shape[::-1])
+                    part.cross(mine, turned, fresh=True)
+                    out.copy_(turned.T) if fresh else out.add_(turned.T)
+                else:
+                    mine.cross(part, out, fresh=fresh)
+                fresh = False
+
+
+def add_up(factors: Sequence[Factor]) -> Factor:
+    """The sum of several calls' factors on one unit."""
+    if len(factors) == 1:
+        return factors[0]
+    outers: dict[Hashable, list[Outer]] = {}
+    rest: list[Factor] = []
+    for factor in factors:
+        if isinstance(factor, Outer):
+            outers.setdefault(factor.form, []).append(factor)
+        else:
+            rest.append(factor)
+    parts = [*(combine(same) for same in outers.values()), *rest]
+    return parts[0] if len(parts) == 1 else Total(parts)
