@@ -142,6 +142,14 @@ def test_plan_names_the_route(folder):
     assert "exact" in out
 
 
+def test_a_run_file_can_ask_for_a_sketch(folder):
+    path = write_run(folder, more="method = { draws = 1, repetitions = 3 }\nseed = 4\n")
+    record = json.loads(run("measure", path, "--quiet", "--json")[1])["record"]
+    assert (record["method"], record["seed"]) == ("sketch", 4)
+    assert (record["sketch"]["draws"], record["sketch"]["repetitions"]) == (1, 3)
+    assert "estimated" in run("plan", path)[1]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -152,6 +160,8 @@ def test_plan_names_the_route(folder):
         ({"more": "unknown = 1\n"}, "unknown entry 'unknown'"),
         ({"more": "= 1\n"}, "not valid TOML"),
         ({"more": 'method = "guess"\n'}, "'gram'"),
+        ({"more": "method = { draw = 1 }\n"}, "unknown setting 'draw'"),
+        ({"more": "method = { draws = 0 }\n"}, "draws=0"),
         ({"more": 'parameters = "nothing"\n'}, "matches 'nothing'"),
         ({"more": 'memory = "1 kB"\n'}, "No exact route fits"),
     ],

@@ -19,6 +19,7 @@ from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.root import Root
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum
 from lightlike.spectrum.spectrum import Spectrum
 
@@ -30,6 +31,7 @@ __all__ = [
     "Measurement",
     "Plan",
     "Root",
+    "Sketch",
     "Spectrum",
     "demo",
     "description_length",

@@ -11,6 +11,7 @@ factory = "mypackage.data:training_set" # returns anything that `measure` takes 
 [measure]
 likelihood = "categorical"              # or { name = "gaussian", variance = 0.1 }
 prior = { variance = "evidence" }       # or { variance = 0.5 }
+method = "auto"                         # or { draws = 8, repetitions = 4 }, a sketch
 out = "result.safetensors"
 """
 
@@ -32,6 +33,7 @@ from torch import nn
 from lightlike.errors import RunFileError, choice_error
 from lightlike.length.priors import Isotropic, Prior
 from lightlike.problem.likelihoods import NAMED, Likelihood, resolve_likelihood
+from lightlike.spectrum.sketch import Sketch
 
 TABLES = {
     "model": {"factory", "arguments", "weights"},
@@ -72,6 +74,8 @@ def read_run(path: Path) -> Run:
     likelihood = _likelihood(options.pop("likelihood", None))
     if "prior" in options:
         options["prior"] = _prior(options["prior"])
+    if isinstance(options.get("method"), dict):
+        options["method"] = _sketch(options["method"])
     if "out" in options:
         options["out"] = path.parent / options["out"]
     # What factories print goes to stderr: stdout is for the result.
@@ -212,6 +216,11 @@ def _prior(value: Any) -> Prior:
         _expect(set(value), {"variance", "mean"}, "prior", "setting")
         return Isotropic(**value)
     return Isotropic(value)
+
+
+def _sketch(settings: dict[str, Any]) -> Sketch:
+    _expect(set(settings), {"draws", "repetitions", "distribution"}, "method", "setting")
+    return Sketch(**settings)
 
 
 @contextmanager

@@ -48,11 +48,11 @@ def test_auto_takes_the_smaller_side():
 def test_a_tight_budget_changes_the_route_of_both():
     case = problem(300, (3, 2, 2), "gaussian")
     plans = ll.plan(*case, memory=10**9)
-    assert {plans.method, *(r.method for r in plans.alternatives)} == {"gram", "metric", "svd"}
-    assert [r.operations for r in plans.alternatives] == sorted(
-        r.operations for r in plans.alternatives
-    )
-    needs = {r.method: r.memory for r in plans.alternatives} | {plans.method: plans.memory}
+    *exact, sketch = plans.alternatives
+    assert {plans.method, *(r.method for r in exact)} == {"gram", "metric", "svd"}
+    assert [r.operations for r in exact] == sorted(r.operations for r in exact)
+    assert (sketch.method, sketch.exact) == ("sketch", False)
+    needs = {r.method: r.memory for r in exact} | {plans.method: plans.memory}
     for budget in sorted(needs.values()):
         p = ll.plan(*case, memory=budget + 1)
         m = ll.measure(*case, memory=budget + 1, progress=False, layers=False)
@@ -96,12 +96,15 @@ def test_it_prints_itself():
     p = ll.plan(*problem(300, (3, 2, 2), "gaussian"), memory="2 GB")
     text = str(p)
     lines = text.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert "D = 14 parameters, N = 300 observations, K = 600 rows" in lines[0]
-    assert lines[1].startswith("route    metric: eigenvalues of the 14 × 14 Fisher matrix")
+    assert lines[1].startswith("route    metric: eigenvalues of the 14 × 14 Fisher matrix; exact")
     assert "of 2.15 GB" in lines[2]
     assert all(line.startswith("or") for line in lines[3:])
-    assert max(map(len, lines)) <= 100
+    assert lines[5].startswith("or       sketch: 4 × ")
+    assert "1 draw for 2 rows" in lines[5]
+    assert lines[5].endswith("estimated")
+    assert max(map(len, lines)) <= 120
     tight = ll.plan(*problem(300, (3, 2, 2), "gaussian"), memory="1 MB")
     assert str(tight).count("does not fit") == 1
 

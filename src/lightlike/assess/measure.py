@@ -14,6 +14,7 @@ from torch import nn
 
 from lightlike.assess.layers import summarise_layers
 from lightlike.assess.measurement import Measurement
+from lightlike.assess.sketching import measure_sketches, notes
 from lightlike.errors import choice_error
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.criteria import criteria_of
@@ -26,6 +27,7 @@ from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import EPS, Spectrum
 from lightlike.store import check_place
 
@@ -46,7 +48,7 @@ def measure(
     *,
     parameters: str | Sequence[str] | None = None,
     prior: Prior | None = None,
-    method: str = "auto",
+    method: str | Sketch = "auto",
     units: str = "nats",
     seed: int = 0,
     progress: str | bool | Progress = "auto",
@@ -64,9 +66,11 @@ def measure(
             `lightlike.likelihoods`.
         parameters: None (all that require grad), a regular expression on names, or a list.
         prior: From `lightlike.priors`; N(0, I) unless given.
-        method: "auto", "gram", "metric" or "svd"; see `lightlike.plan`.
+        method: "auto", "gram", "metric" or "svd"; see `lightlike.plan`. "sketch", or a
+            `lightlike.Sketch`, estimates from random rows where outputs are too wide for these; it
+            is never taken unasked.
         units: "nats" or "bits", for `length`.
-        seed: Recorded; nothing on the exact routes is random.
+        seed: Of the sketch, and recorded; nothing on the exact routes is random.
         progress: "auto", True or False; goes to stderr.
         out: Where to save the result.
         memory: What may be used, in bytes or as "8 GB".
@@ -90,11 +94,24 @@ def measure(
     problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress))
     prior.resolve(problem)
     F = Fisher(Root(problem))
-    decomposition = F.decomposition(method, budget)
-    spectrum = decomposition.spectrum
-    dimension = dimension_of(spectrum)
-    length = gaussian_razor(problem, prior, decomposition, expand(problem))
-    operations = decomposition.route.operations
+    sketch = as_sketch(method)
+    drawn: dict[str, Any] | None = None
+    if sketch is not None:
+        parts = measure_sketches(F, prior, sketch, seed=seed, memory=budget, layers=layers)
+        spectrum, dimension, length = parts.spectrum, parts.dimension, parts.length
+        summaries, ways, drawn = parts.layers, parts.ways, parts.record
+    else:
+        decomposition = F.decomposition(str(method), budget)
+        spectrum = decomposition.spectrum
+        dimension = dimension_of(spectrum)
+        length = gaussian_razor(problem, prior, decomposition, expand(problem))
+        operations = decomposition.route.operations
+        summaries = summarise_layers(F.root, operations, ranks=layers, memory=budget)
+        ways = F.root.sweep.ways
+    record = _record(F, spectrum, dimension, seed, time.perf_counter() - start)
+    record["back_propagation"] = sorted(set(ways))
+    if drawn is not None:
+        record["sketch"] = drawn
     result = Measurement(
         parameters=problem.parameters,
         observations=problem.survey.observations,
@@ -102,13 +119,13 @@ def measure(
         dimension=dimension,
         spectrum=spectrum,
         length=length.to(units),
-        layers=summarise_layers(F.root, operations, ranks=layers, memory=budget),
+        layers=summaries,
         criteria=criteria_of(problem, int(dimension)),
         likelihood=problem.likelihood.describe(),
         excluded=problem.selection.excluded,
         nll=problem.survey.nll,
-        record=_record(F, spectrum, dimension, seed, time.perf_counter() - start),
-        warnings=tuple(_warnings(F, spectrum, dimension, length)),
+        record=record,
+        warnings=tuple(_warnings(F, spectrum, dimension, length, drawn)),
     )
     if out is not None:
         result.save(out)
@@ -130,7 +147,6 @@ def _record(
         "seed": seed,
         "share_measured": selection.size / (selection.size + selection.excluded_size),
         "fingerprint": F.problem.fingerprint,
-        "back_propagation": sorted(set(F.root.sweep.ways)),
         "versions": {
             "lightlike": version("lightlike"),
             "torch": torch.__version__,
@@ -142,15 +158,19 @@ def _record(
 
 
 def _warnings(
-    F: Fisher, spectrum: Spectrum, dimension: Dimension, length: DescriptionLength
+    F: Fisher,
+    spectrum: Spectrum,
+    dimension: Dimension,
+    length: DescriptionLength,
+    drawn: dict[str, Any] | None,
 ) -> list[str]:
-    found = []
+    found = [] if drawn is None else notes(drawn, dimension)
     if F.root.precision > EPS:
         found.append(
             f"The model computes in lower precision inside (rounding unit {F.root.precision:.1g}): "
             "the dimension is certain from below only."
         )
-    elif dimension.lower != dimension.upper:
+    elif dimension.lower != dimension.upper and drawn is None:
         found.append(
             f"Rounding hides whether the dimension is {dimension.lower:,} or up to "
             f"{dimension.upper:,}; method='svd' or more memory would decide it."

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.spectrum.memory import format_bytes, resolve_memory
 from lightlike.spectrum.routes import Route, choose, routes
+from lightlike.spectrum.sketch import Sketch, as_sketch
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class Plan:
     """The route that a measurement would take, and the others.
 
     Attributes:
-        method: "gram", "metric" or "svd".
-        exact: Whether the result would be exact; all present routes are.
+        method: "gram", "metric", "svd" or "sketch".
+        exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
+            the sketch.
         memory: Peak bytes, estimated.
         seconds: Time, estimated from the operations and this machine's matrix-product rate.
         reason: What it would do, with the sizes.
@@ -47,15 +50,17 @@ class Plan:
     rate: float
 
     def __str__(self) -> str:
+        worth = "exact, every row whitened" if self.exact else "estimated"
         lines = [
             f"D = {self.parameters:,} parameters, N = {self.observations:,} observations, "
-            f"K = {self.rows:,} rows",
-            f"route    {self.method}: {self.reason}; exact",
+            f"K = {self.rows:,} rows ({self.rows // self.observations:,} an observation)",
+            f"route    {self.method}: {self.reason}; {worth}",
             f"cost     {format_seconds(self.seconds)}, {format_bytes(self.memory)} of "
             f"{format_bytes(self.budget)}",
         ]
         for route in self.alternatives:
-            fits = "" if route.fits(self.budget) else "; does not fit"
+            fits = "" if route.exact else "; estimated"
+            fits += "" if route.fits(self.budget) else "; does not fit"
             lines.append(
                 f"or       {route.method}: {route.reason}, "
                 f"{format_seconds(route.operations / self.rate)}, "
@@ -70,7 +75,7 @@ def plan(
     likelihood: str | Likelihood,
     *,
     parameters: str | Sequence[str] | None = None,
-    method: str = "auto",
+    method: str | Sketch = "auto",
     memory: int | float | str | None = None,
 ) -> Plan:
     """What `measure` would do with these arguments: route, exactness, memory and time.
@@ -84,17 +89,26 @@ def plan(
     return plan_for(fisher(model, data, likelihood, parameters), method, memory)
 
 
-def plan_for(F: Fisher, method: str, memory: int | float | str | None) -> Plan:
+def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) -> Plan:
     """The plan for a Fisher matrix."""
     root = F.root
     budget = resolve_memory(memory)
     rows, columns = root.shape
     candidates = routes(rows, columns, root.gram_operations(), root.row_operations())
-    chosen = choose(candidates, method, budget)
+    sketch = as_sketch(method)
+    if sketch is not None:
+        estimate: Route | None = sketch_route(root, sketch, budget)
+    else:
+        estimate = sketch_that_fits(root, budget)
+    if isinstance(method, str) and sketch is None:
+        chosen = choose(candidates, method, budget, estimate)
+    elif estimate is not None:
+        chosen = estimate
+    candidates += [estimate] if estimate is not None else []
     rate = product_rate(root.device)
     return Plan(
         method=chosen.method,
-        exact=True,
+        exact=chosen.exact,
         memory=chosen.memory,
         seconds=chosen.operations / rate,
         reason=chosen.reason,

@@ -10,21 +10,23 @@ from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
+from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum as spectrum_of
 from lightlike.spectrum.spectrum import Spectrum
 
 
-def dimension(F: Any, method: str = "auto") -> Dimension:
+def dimension(F: Any, method: str | Sketch = "auto", *, seed: int = 0) -> Dimension:
     """The local dimension d̂ = rank Î(θ), with certain bounds.
 
     Args:
         F: A Fisher matrix, a root A, or a symmetric matrix.
-        method: As in `lightlike.spectrum`.
+        method: As in `lightlike.spectrum`; a sketch bounds it by its rank and min(D, K).
+        seed: Of the sketch.
 
     Raises:
         CapacityError: if no exact route fits in memory.
     """
-    return dimension_of(spectrum_of(F, method))
+    return dimension_of(spectrum_of(F, method, seed=seed))
 
 
 def description_length(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from lightlike.length.description import UNITS
+from lightlike.length.description import UNITS, DescriptionLength
 
 if TYPE_CHECKING:
     from lightlike.assess.measurement import Measurement
@@ -63,7 +63,8 @@ def _dimension(m: Measurement) -> str:
     if d.value and d.gap != float("inf"):
         text += f", gap 10^{d.gap:.1f}"
     null = m.parameters - d.value
-    text += f"); {null:,} null direction{'' if null == 1 else 's'}"
+    most = "at most " if m.spectrum.kind == "estimated" and d.lower != d.upper else ""
+    text += f"); {most}{null:,} null direction{'' if null == 1 else 's'}"
     return f"{text}; limited by the data" if d.data_limited else text
 
 
@@ -91,7 +92,8 @@ def _length(m: Measurement) -> list[tuple[str, str]]:
     rows = [
         (
             "complexity",
-            f"{length.complexity:.1f} {length.units} = {length.dimension_term:.1f} (dimension) "
+            f"{length.complexity:.1f}{'' if length.total is not None else _error(length)} "
+            f"{length.units} = {length.dimension_term:.1f} (dimension) "
             f"{_signed(length.spectrum_term)} (spectrum), {_prior(m)}",
         )
     ]
@@ -99,7 +101,7 @@ def _length(m: Measurement) -> list[tuple[str, str]]:
         rows.insert(0, ("length", "— (no labels, so no fit term)"))
         return rows
     total = (
-        f"{length.total:.1f} {length.units} = {length.fit:.1f} (fit) "
+        f"{length.total:.1f}{_error(length)} {length.units} = {length.fit:.1f} (fit) "
         f"{_signed(length.displacement)} (displacement) {_signed(length.complexity)} (complexity)"
     )
     factor = UNITS[length.units]
@@ -126,6 +128,8 @@ def _layers(m: Measurement) -> list[tuple[str, str]]:
     rows = []
     for layer in m.layers[:MOST_LAYERS]:
         dimension = "—" if layer.dimension is None else f"{layer.dimension.value:,}"
+        if m.spectrum.kind == "estimated" and layer.dimension and layer.dimension.kind != "exact":
+            dimension = f"at least {dimension}"
         share = layer.trace / m.spectrum.trace if m.spectrum.trace else 0.0
         rows.append(
             (
@@ -145,6 +149,10 @@ def _prior(m: Measurement) -> str:
         fitted = " (fitted)" if "fitted_by" in prior else ""
         return f"prior variance {float(prior['variance']):.3g}{fitted}"
     return f"{prior.get('name')} prior"
+
+
+def _error(length: DescriptionLength) -> str:
+    return f" ± {length.stderr:.2g}" if length.kind == "estimated" else ""
 
 
 def _signed(value: float) -> str:

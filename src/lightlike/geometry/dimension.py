@@ -14,7 +14,8 @@ class Dimension:
     """Rank of the Fisher information matrix on the sample, with what it is worth.
 
     Attributes:
-        value: d̂, the number of singular values s_k of A above tolerance · s_1.
+        value: d̂, the number of singular values s_k of A above tolerance · s_1; from a sketch, the
+            rank of the sketch.
         lower: Certain lower bound.
         upper: Certain upper bound, never above min(D, K).
         kind: "exact" if the bounds meet, else "certified".

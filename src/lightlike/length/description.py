@@ -29,7 +29,8 @@ class DescriptionLength:
             costs.
         tuning_cost: At most this much more for numbers of the prior fitted to the same data
             (½ log N each); not part of the total.
-        stderr: Standard error of the total; 0 where nothing was sampled.
+        stderr: Standard error of the total (of the complexity without labels); 0 where nothing was
+            sampled.
         kind: "exact" if every term was computed in full, "certified" or "estimated" otherwise.
         prior: What was assumed, with fitted numbers filled in.
         observations: N.

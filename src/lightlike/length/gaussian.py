@@ -215,7 +215,7 @@ def evidence_curve(  # type: ignore[no-untyped-def]
     With p = vᵀg, q = vᵀδ along an eigenvector v and τ = 1/σ², the terms that depend on τ are
     ½ N λ τ (q − p/(N λ))² / (N λ + τ) + ½ log(1 + N λ/τ): the likelihood peaks at q − p/(N λ).
     g lies in the row space of A because scores lie in the range of their covariance; what rounding
-    puts elsewhere is left out.
+    puts elsewhere is left out. A sketch of A misses a part g_? of it, which adds −½ |g_?|²/τ.
     """
     n = problem.survey.observations
     delta = problem.theta - prior.mean
@@ -227,14 +227,24 @@ def evidence_curve(  # type: ignore[no-untyped-def]
         both = (vectors.T @ decomposition.factor.mv(both)) / values.sqrt()[:, None]
     else:
         both = vectors.T @ both
+    missed = 0.0
+    if _is_sketch(decomposition):
+        missed = max(0.0, float(g @ g - both[:, 0] @ both[:, 0]))
     h = n * values
     squares = (both[:, 1] - both[:, 0] / h).square()
 
     def razor(log_variance: float) -> float:
         tau = math.exp(-log_variance)
-        return 0.5 * float((h * tau / (h + tau) * squares + torch.log1p(h / tau)).sum())
+        seen = float((h * tau / (h + tau) * squares + torch.log1p(h / tau)).sum())
+        return 0.5 * (seen - missed / tau)
 
     return razor
+
+
+def _is_sketch(decomposition: Decomposition) -> bool:
+    """Whether a decomposition is of a sketch of A."""
+    factor = decomposition.factor
+    return isinstance(factor, Root) and factor.problem.draws is not None
 
 
 def _scaled(decomposition: Decomposition, prior: ResolvedPrior) -> Root:

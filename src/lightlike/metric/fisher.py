@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightlike.metric.drawing import sketch_that_fits
 from lightlike.metric.root import Root
+from lightlike.metric.sketch import SketchedFisher
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition, decompose
+from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.sketch import Sketch
 
 
 class Fisher:
@@ -31,8 +35,24 @@ class Fisher:
         """The exact decomposition of A by a route; kept, so that later questions are cheap."""
         key = method, memory
         if key not in self._decompositions:
-            self._decompositions[key] = decompose(self.root, method, memory)
+            sketch = sketch_that_fits(self.root, resolve_memory(memory))
+            self._decompositions[key] = decompose(self.root, method, memory, sketch)
         return self._decompositions[key]
+
+    def sketch(
+        self,
+        sketch: Sketch | None = None,
+        *,
+        seed: int = 0,
+        memory: int | float | str | None = None,
+    ) -> SketchedFisher:
+        """Independent row sketches of A, for outputs too wide to take whole; drawn when asked.
+
+        Raises:
+            ChoiceError: if the sketch would be no smaller than A.
+            CapacityError: if it does not fit in memory.
+        """
+        return SketchedFisher(self.root, sketch or Sketch(), seed, memory)
 
     @property
     def problem(self) -> Problem:

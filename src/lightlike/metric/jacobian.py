@@ -33,7 +33,7 @@ def vjp(evaluator: Evaluator, outputs: Outputs, cotangent: Tensor) -> Tensor:
 
 def whitening(problem: Problem, outputs: Outputs) -> Tensor:
     """L_i / √N of every observation, (observations, m, r); zero for those that do not count."""
-    root = problem.likelihood.root(outputs.h.detach()) / math.sqrt(problem.survey.observations)
+    root = problem.score_roots(outputs) / math.sqrt(problem.survey.observations)
     return root if outputs.observed is None else root * outputs.observed[:, None, None]
 
 

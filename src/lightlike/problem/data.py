@@ -27,11 +27,19 @@ LABEL_KEYS = ("labels", "label")
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of the model, as it is called, and labels if there are any."""
+    """Inputs of the model, as it is called, and labels if there are any.
+
+    Attributes:
+        args: Positional inputs.
+        kwargs: Inputs by name.
+        targets: Labels, or None.
+        start: Place of the first item in the data, counted in items of the model's output.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     targets: Tensor | None
+    start: int = 0
 
     def tensors(self) -> Iterator[Tensor]:
         """All tensors of the inputs."""
@@ -68,12 +76,13 @@ class Batch:
         args = tuple(_map(convert, a) for a in self.args)
         kwargs = {k: _map(convert, v) for k, v in self.kwargs.items()}
         targets = None if self.targets is None else _ordinary(self.targets).to(device)
-        return Batch(args, kwargs, targets)
+        return Batch(args, kwargs, targets, self.start)
 
     def copy(self) -> Batch:
         """The batch with inputs of its own, which a model may change in place."""
         args = tuple(_map(Tensor.clone, a) for a in self.args)
-        return Batch(args, {k: _map(Tensor.clone, v) for k, v in self.kwargs.items()}, self.targets)
+        kwargs = {k: _map(Tensor.clone, v) for k, v in self.kwargs.items()}
+        return Batch(args, kwargs, self.targets, self.start)
 
     def sample(self, index: int, size: int) -> Batch:
         """Item `index` of the batch as a batch of one; tensors without `size` rows are shared."""
@@ -83,7 +92,8 @@ class Batch:
 
         args = tuple(_map(pick, a) for a in self.args)
         kwargs = {k: _map(pick, v) for k, v in self.kwargs.items()}
-        return Batch(args, kwargs, None if self.targets is None else pick(self.targets))
+        targets = None if self.targets is None else pick(self.targets)
+        return Batch(args, kwargs, targets, self.start + index)
 
 
 class Stream:

@@ -25,6 +25,7 @@ class Outputs:
         positions: Observations of each item (1, or tokens, pixels, ...).
         observed: Mask (samples · positions,) of observations that count; None if all do.
         targets: Flattened labels, or None.
+        start: Place of the first item in the data.
     """
 
     h: Tensor
@@ -32,6 +33,7 @@ class Outputs:
     positions: int
     observed: Tensor | None
     targets: Tensor | None
+    start: int = 0
 
     @property
     def count(self) -> int:
@@ -101,7 +103,8 @@ class Evaluator:
             targets = likelihood.arrange(targets, h.shape[:-1], width)
             observed = likelihood.observed(targets)
         positions = h.shape[1:-1].numel()
-        return Outputs(h.reshape(-1, width), h.shape[0], positions, observed, targets)
+        flat = h.reshape(-1, width)
+        return Outputs(flat, h.shape[0], positions, observed, targets, batch.start)
 
 
 def checked_output(result: Any) -> Tensor:

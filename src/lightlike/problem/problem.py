@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,12 +13,16 @@ from torch import Tensor, nn
 
 from lightlike.errors import ModelError
 from lightlike.problem.data import Batch, Stream, digest
+from lightlike.problem.draws import Draws
 from lightlike.problem.evaluation import Evaluator, Outputs, checksum
 from lightlike.problem.isolation import isolated
 from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
 from lightlike.problem.parameters import select
 from lightlike.problem.survey import Survey, changed, check_batch, take_survey
 from lightlike.progress import Progress
+
+# Bytes of random vectors, or of score roots to multiply them by, at a time.
+CHUNK = 64 << 20
 
 
 class Problem:
@@ -34,6 +40,9 @@ class Problem:
 
     Raises:
         ModelError, ParameterError, ChoiceError, DataError: if the parts do not fit.
+
+    Attributes:
+        draws: None, or what the score roots L_i are multiplied by: see `sketched`.
     """
 
     def __init__(
@@ -60,6 +69,8 @@ class Problem:
         # Taken now: some models count their own passes in a buffer.
         self._weights = digest(self.evaluator.values)
         self.progress = progress or Progress.silent()
+        self.draws: Draws | None = None
+        self._noise = 0
 
     @property
     def parameters(self) -> int:
@@ -110,7 +121,8 @@ class Problem:
         batches = self.progress.track(self.stream, stage, len(survey.samples))
         for index, read in enumerate(batches):
             check_batch(read, index, survey.digests)
-            batch = read.to(self.evaluator.device)
+            start = sum(survey.samples[:index])
+            batch = replace(read.to(self.evaluator.device), start=start)
             outputs = self.evaluator.outputs(batch)
             if not _same(checksum(outputs), survey.checksums[index]):
                 raise changed(index)
@@ -123,6 +135,53 @@ class Problem:
         """One pass over data and model, after the determinism probe."""
         with isolated():
             return take_survey(self.evaluator, self.stream, self.progress)
+
+    def sketched(self, draws: Draws) -> Problem:
+        """The same problem with L_i Ξ_i in place of L_i: r rows an observation, drawn once.
+
+        Raises:
+            ValueError: if it is sketched already.
+        """
+        if self.draws is not None:
+            raise ValueError("this problem is a sketch already")
+        clone = copy.copy(self)
+        clone.draws = draws
+        clone._noise = max(self.survey.rank, self.survey.width)
+        clone.__dict__["survey"] = replace(self.survey, rank=draws.count)
+        return clone
+
+    def score_roots(self, outputs: Outputs) -> Tensor:
+        """L_i of every observation of a batch (n, m, rank), or L_i Ξ_i (n, m, r) if sketched.
+
+        Raises:
+            ModelError: if a likelihood's own `sketch` gives another shape.
+        """
+        h = outputs.h.detach()
+        if self.draws is None:
+            return self.likelihood.root(h)
+        width, r = h.shape[-1], self.draws.count
+        # A root that has to be made is as large as m × rank for each observation.
+        size = self._noise * (r if self.likelihood.columns(width) is not None else width)
+        counted = torch.arange(len(h), device=h.device)
+        if outputs.observed is not None:
+            counted = counted[outputs.observed]
+        out = h.new_zeros(len(h), width, r)
+        for rows in torch.split(counted, max(1, CHUNK // (8 * size))):
+            places = [
+                (outputs.start + k // outputs.positions, k % outputs.positions)
+                for k in rows.tolist()
+            ]
+            drawn = self.draws.vectors(places, self._noise).to(h.device)
+            found = self.likelihood.sketch(h[rows], drawn)
+            if found.shape != (len(rows), width, r):
+                raise ModelError(
+                    f"{type(self.likelihood).__name__}.sketch gives shape {tuple(found.shape)} for "
+                    f"{len(rows)} observations with {width} outputs and {r} draws.",
+                    f"L Ξ is (n, m, r): here {(len(rows), width, r)}.",
+                    "Return one (m, r) matrix for each observation, or do not define `sketch`.",
+                )
+            out[rows] = found
+        return out
 
 
 def _same(a: float, b: float) -> bool:

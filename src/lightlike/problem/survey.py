@@ -192,6 +192,7 @@ def _agree(evaluator: Evaluator, outputs: Outputs, width: int, rank: int) -> tup
             "All observations must come from one family of distributions.",
             "Make the last dimension of the output the same for all batches.",
         )
+    rank = rank or evaluator.likelihood.columns(m) or 0
     if not rank:
         root = evaluator.likelihood.root(outputs.h[:1])
         if root.ndim != 3 or root.shape[:2] != (1, m):

@@ -158,9 +158,18 @@ class Decomposition:
 
 
 def decompose(
-    factor: Factor, method: str = "auto", memory: int | float | str | None = None
+    factor: Factor,
+    method: str = "auto",
+    memory: int | float | str | None = None,
+    sketch: Route | None = None,
 ) -> Decomposition:
     """Choose the cheapest exact route that fits, or the one asked for; nothing is computed yet.
+
+    Args:
+        factor: A.
+        method: "auto", "gram", "metric" or "svd".
+        memory: What may be used.
+        sketch: The estimate to name if nothing exact fits.
 
     Raises:
         ChoiceError: for an unknown method.
@@ -169,4 +178,4 @@ def decompose(
     budget = resolve_memory(memory)
     rows, columns = factor.shape
     found = routes(rows, columns, factor.gram_operations(), factor.row_operations())
-    return Decomposition(factor, choose(found, method, budget), budget)
+    return Decomposition(factor, choose(found, method, budget, sketch), budget)

@@ -17,19 +17,22 @@ SVD_WEIGHT = 8.0
 
 @dataclass(frozen=True)
 class Route:
-    """One way to all non-zero eigenvalues of Aᵀ A, exact in float64.
+    """One way to all non-zero eigenvalues of Aᵀ A in float64.
 
     Attributes:
-        method: "gram" (eigenvalues of A Aᵀ), "metric" (of Aᵀ A) or "svd" (singular values of A).
+        method: "gram" (eigenvalues of A Aᵀ), "metric" (of Aᵀ A), "svd" (singular values of A) or
+            "sketch" (of random combinations of A's rows).
         operations: Floating-point operations, decompositions weighted by their lower speed.
         memory: Peak bytes.
         reason: What it does, with the sizes.
+        exact: Whether it gives them exactly; the sketch estimates them.
     """
 
     method: str
     operations: float
     memory: float
     reason: str
+    exact: bool = True
 
     def fits(self, budget: float) -> bool:
         """Whether its memory is within a budget in bytes."""
@@ -72,23 +75,30 @@ def routes(rows: int, columns: int, gram_operations: float, row_operations: floa
     return sorted(found, key=lambda route: route.operations)
 
 
-def choose(candidates: list[Route], method: str, budget: int) -> Route:
-    """The cheapest route that fits, or the one asked for.
+def choose(candidates: list[Route], method: str, budget: int, sketch: Route | None = None) -> Route:
+    """The cheapest exact route that fits, or the one asked for.
+
+    The sketch is never chosen; if nothing exact fits, the error names it.
 
     Raises:
         ChoiceError: for an unknown method.
         CapacityError: if nothing that is allowed fits; it names the sizes and the ways out.
     """
     if method not in ("auto", *EXACT):
-        raise choice_error("method", method, ["'auto'", *map(repr, EXACT)])
+        raise choice_error("method", method, ["'auto'", *map(repr, EXACT), "'sketch'"])
     allowed = [r for r in candidates if method in ("auto", r.method)]
     fitting = [r for r in allowed if r.fits(budget)]
     if fitting:
         return fitting[0]
     needs = "; ".join(f"{r.method} ({r.reason}) needs {format_bytes(r.memory)}" for r in allowed)
+    estimate = ""
+    if sketch is not None:
+        estimate = (
+            f" Or estimate with method='sketch': {sketch.reason}, in {format_bytes(sketch.memory)}."
+        )
     raise CapacityError(
         f"No exact route fits in {format_bytes(budget)}: {needs}.",
         "Going on would swap or be killed half-way.",
         "Measure fewer observations (K falls in proportion), select fewer parameters with "
-        "parameters=..., or raise memory=... if more is there.",
+        f"parameters=..., or raise memory=... if more is there.{estimate}",
     )

@@ -8,6 +8,7 @@ from lightlike.errors import choice_error
 from lightlike.spectrum.decomposition import Decomposition, decompose
 from lightlike.spectrum.dense import from_symmetric
 from lightlike.spectrum.operator import Factor, explicit
+from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
 
 
@@ -19,21 +20,43 @@ class Decomposable(Protocol):
         """The decomposition by a route."""
 
 
-def spectrum(F: Any, method: str = "auto", *, memory: int | float | str | None = None) -> Spectrum:
-    """Non-zero eigenvalues of Aᵀ A, exact in float64.
+@runtime_checkable
+class Sketchable(Protocol):
+    """A matrix Aᵀ A whose root A can be sketched."""
+
+    def sketch(self, sketch: Sketch | None = None, *, seed: int = 0, memory: Any = None) -> Any:
+        """Independent sketches, with a `spectrum`."""
+
+
+def spectrum(
+    F: Any,
+    method: str | Sketch = "auto",
+    *,
+    memory: int | float | str | None = None,
+    seed: int = 0,
+) -> Spectrum:
+    """Non-zero eigenvalues of Aᵀ A in float64, exact unless a sketch is asked for.
 
     Args:
         F: A Fisher matrix, a root A (then of Aᵀ A), or any symmetric positive semi-definite
             matrix or operator with `shape` and `@`.
         method: "auto" (the cheapest that fits), "gram" (eigenvalues of A Aᵀ), "metric" (of Aᵀ A)
-            or "svd" (singular values of A).
+            or "svd" (singular values of A); "sketch" or a `lightlike.Sketch` estimates them, for
+            a Fisher matrix.
         memory: Bytes or a text such as "8 GB" that may be used; nine tenths of what is available
             unless given.
+        seed: Of the sketch.
 
     Raises:
         ChoiceError: for an unknown method.
         CapacityError: if no exact route fits; it names the sizes and the ways out.
     """
+    sketch = as_sketch(method)
+    if sketch is not None and isinstance(F, Sketchable):
+        found: Spectrum = F.sketch(sketch, seed=seed, memory=memory).spectrum
+        return found
+    if not isinstance(method, str) or sketch is not None:
+        raise choice_error("method", method, ["'auto'", "'sketch' for a Fisher matrix"])
     if isinstance(F, Decomposable):
         return F.decomposition(method, memory).spectrum
     if isinstance(F, Factor):

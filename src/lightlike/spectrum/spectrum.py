@@ -21,8 +21,9 @@ class Spectrum:
         trace: Σ λ of the whole matrix.
         shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
         kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
-            are of lower precision: then each eigenvalue is known to about `floor`.
-        method: The route that gave it: "gram", "metric", "svd" or "dense".
+            are of lower precision: then each eigenvalue is known to about `floor`; "estimated"
+            when they are means over independent sketches.
+        method: The route that gave it: "gram", "metric", "svd", "sketch" or "dense".
         floor: Absolute size of eigenvalues below which rounding hides them in this route.
         residue: Largest computed eigenvalue below the cut, 0 if there is none.
         rank_bounds: Certain bounds on the number of singular values of A above the default

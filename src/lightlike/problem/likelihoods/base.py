@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,11 +16,20 @@ class Likelihood(ABC):
 
     A subclass implements `nll`, `root` and `sample`. The last dimension of the model's output
     (or `output_dim`) holds the m parameters of one observation; every other dimension counts
-    observations.
+    observations. Where outputs are wide, `columns`, `sketch` and `weigh` may be given too, so that
+    no root is ever made; a subclass that gives another `root` falls back to their general form.
     """
 
     name: ClassVar[str] = "custom"
     output_dim: int = -1
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "root" in vars(cls):
+            # What an ancestor says of its own root does not hold for this one.
+            for name in ("columns", "sketch", "weigh"):
+                if name not in vars(cls):
+                    setattr(cls, name, getattr(Likelihood, name))
 
     @abstractmethod
     def nll(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -33,6 +42,24 @@ class Likelihood(ABC):
     @abstractmethod
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw one label for each observation: (n, m) -> (n, ...), in the form `nll` takes."""
+
+    def columns(self, width: int) -> int | None:  # noqa: ARG002
+        """Columns of `root` for outputs with `width` entries; None if it must be made to know."""
+        return None
+
+    def sketch(self, outputs: Tensor, draws: Tensor) -> Tensor:
+        """L Ξ with E[L Ξ Ξᵀ Lᵀ] = Λ for random Ξ with E[Ξ Ξᵀ] = I: (n, m), (n, s, c) -> (n, m, c).
+
+        The draws have s = max(m, r) rows, of which this form uses the first r. Theory: row
+        sketches of the Fisher matrix's root, arXiv 2505.13614.
+        """
+        root = self.root(outputs)
+        return root @ draws[:, : root.shape[-1]]
+
+    def weigh(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Λ x: (n, m), (n, m) -> (n, m)."""
+        root = self.root(outputs)
+        return (root @ (root.mT @ x.unsqueeze(-1))).squeeze(-1)
 
     def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:  # noqa: ARG002
         """Check labels against outputs of shape (*positions, width) and flatten them to (n, ...).
@@ -84,6 +111,30 @@ class Elementwise(Likelihood):
         if tuple(targets.shape) != expected:
             raise shape_error(targets, expected, self.name)
         return finite_targets(targets.reshape(-1, expected[-1])).double()
+
+
+class Diagonal(Elementwise):
+    """Labels whose scores are uncorrelated: Λ is diagonal."""
+
+    @abstractmethod
+    def deviations(self, outputs: Tensor) -> Tensor:
+        """√diag Λ, (n, m) -> (n, m)."""
+
+    def root(self, outputs: Tensor) -> Tensor:
+        """The diagonal matrix √Λ, (n, m) -> (n, m, m)."""
+        return torch.diag_embed(self.deviations(outputs))
+
+    def columns(self, width: int) -> int:
+        """As many as outputs."""
+        return width
+
+    def sketch(self, outputs: Tensor, draws: Tensor) -> Tensor:
+        """√Λ ∘ Ξ: (n, m), (n, m, c) -> (n, m, c)."""
+        return self.deviations(outputs).unsqueeze(-1) * draws
+
+    def weigh(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Λ ∘ x: (n, m), (n, m) -> (n, m)."""
+        return self.deviations(outputs).square() * x
 
 
 def shape_error(targets: Tensor, expected: tuple[object, ...], name: str) -> TargetError:

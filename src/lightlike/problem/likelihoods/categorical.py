@@ -56,6 +56,27 @@ class Categorical(Likelihood):
         columns.scatter_add_(1, others.unsqueeze(1), torch.ones_like(columns[:, :1]))
         return q.unsqueeze(-1) * columns
 
+    def columns(self, width: int) -> int:
+        """M − 1."""
+        return width - 1
+
+    def sketch(self, outputs: Tensor, draws: Tensor) -> Tensor:
+        """√p ∘ (Ξ − √p √pᵀΞ) in O(m) an entry of Ξ: (n, m), (n, m, c) -> (n, m, c).
+
+        The matrix diag √p − p √pᵀ has one column more than `root` and the same outer product. Its
+        columns sum to zero, which gives the most probable class's row without cancellation.
+        """
+        q = (0.5 * torch.log_softmax(outputs, -1)).exp().unsqueeze(-1)
+        rows = q * (draws - q * (q * draws).sum(1, keepdim=True))
+        top = q.argmax(1, keepdim=True).expand(-1, 1, draws.shape[-1])
+        rows.scatter_(1, top, 0.0)
+        return rows.scatter_(1, top, -rows.sum(1, keepdim=True))
+
+    def weigh(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """The product p ∘ (x − pᵀx): (n, m), (n, m) -> (n, m)."""
+        p = torch.softmax(outputs, -1)
+        return p * (x - (p * x).sum(-1, keepdim=True))
+
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Integer labels (n,)."""
         p = torch.softmax(outputs, -1)

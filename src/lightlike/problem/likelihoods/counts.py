@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import TargetError
-from lightlike.problem.likelihoods.base import Elementwise
+from lightlike.problem.likelihoods.base import Diagonal
 
 
 @dataclass(frozen=True)
-class Bernoulli(Elementwise):
+class Bernoulli(Diagonal):
     """Independent coins from logits (multi-label): Λ = diag p(1 − p), p = sigmoid(h)."""
 
     name: ClassVar[str] = "bernoulli"
@@ -24,10 +24,10 @@ class Bernoulli(Elementwise):
         signed = torch.where(targets > 0.5, -outputs, outputs)
         return torch.nn.functional.softplus(signed).sum(-1)
 
-    def root(self, outputs: Tensor) -> Tensor:
-        """Diagonal √(p(1 − p)), (n, m) -> (n, m, m)."""
+    def deviations(self, outputs: Tensor) -> Tensor:
+        """√(p(1 − p)), (n, m) -> (n, m)."""
         half = torch.nn.functional.logsigmoid(outputs) + torch.nn.functional.logsigmoid(-outputs)
-        return torch.diag_embed((0.5 * half).exp())
+        return (0.5 * half).exp()
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Labels 0.0 or 1.0, (n, m)."""
@@ -55,7 +55,7 @@ class Bernoulli(Elementwise):
 
 
 @dataclass(frozen=True)
-class Poisson(Elementwise):
+class Poisson(Diagonal):
     """Independent counts from log rates: log p = y h − e^h − log y!; Λ = diag e^h."""
 
     name: ClassVar[str] = "poisson"
@@ -64,9 +64,9 @@ class Poisson(Elementwise):
         """Σ_j e^{h_j} − y_j h_j + log y_j!: (n, m), (n, m) -> (n,)."""
         return (outputs.exp() - targets * outputs + torch.lgamma(targets + 1)).sum(-1)
 
-    def root(self, outputs: Tensor) -> Tensor:
-        """Diagonal e^{h/2}, (n, m) -> (n, m, m)."""
-        return torch.diag_embed((0.5 * outputs).exp())
+    def deviations(self, outputs: Tensor) -> Tensor:
+        """e^{h/2}, (n, m) -> (n, m)."""
+        return (0.5 * outputs).exp()
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Counts as floats, (n, m)."""

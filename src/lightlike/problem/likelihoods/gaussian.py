@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import ChoiceError, ModelError
-from lightlike.problem.likelihoods.base import Elementwise
+from lightlike.problem.likelihoods.base import Diagonal
 
 LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class Gaussian(Elementwise):
+class Gaussian(Diagonal):
     """Independent N(h, s²) for every output, s² known: Λ = I/s², root I/s.
 
     Args:
@@ -41,10 +41,9 @@ class Gaussian(Elementwise):
         squares = (outputs - targets).square().sum(-1) / self.variance
         return 0.5 * (squares + outputs.shape[-1] * (LOG_2PI + math.log(self.variance)))
 
-    def root(self, outputs: Tensor) -> Tensor:
-        """I/s, (n, m) -> (n, m, m)."""
-        eye = torch.eye(outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
-        return (eye / math.sqrt(self.variance)).expand(len(outputs), -1, -1)
+    def deviations(self, outputs: Tensor) -> Tensor:
+        """1/s, (n, m) -> (n, m)."""
+        return torch.full_like(outputs, 1.0 / math.sqrt(self.variance))
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Labels (n, m)."""
@@ -56,7 +55,7 @@ class Gaussian(Elementwise):
 
 
 @dataclass(frozen=True)
-class HeteroscedasticGaussian(Elementwise):
+class HeteroscedasticGaussian(Diagonal):
     """N(μ, e^v) with mean and log-variance heads, h = (μ_1..μ_q, v_1..v_q).
 
     The score's covariance in (μ, v) is diag(e^{−v}, ½); its root is the square root of that. The
@@ -72,11 +71,11 @@ class HeteroscedasticGaussian(Elementwise):
         squares = (targets - mean).square() * (-log_variance).exp()
         return 0.5 * (squares + log_variance + LOG_2PI).sum(-1)
 
-    def root(self, outputs: Tensor) -> Tensor:
-        """diag(e^{−v/2}, √½), (n, 2q) -> (n, 2q, 2q)."""
+    def deviations(self, outputs: Tensor) -> Tensor:
+        """(e^{−v/2}, √½), (n, 2q) -> (n, 2q)."""
         log_variance = outputs.chunk(2, -1)[1]
         half = torch.full_like(log_variance, math.sqrt(0.5))
-        return torch.diag_embed(torch.cat([(-0.5 * log_variance).exp(), half], -1))
+        return torch.cat([(-0.5 * log_variance).exp(), half], -1)
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Labels (n, q)."""

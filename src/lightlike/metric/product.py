@@ -1,0 +1,98 @@
+"""Exact products Î v without a single row of A: for outputs of any width.
+
+J v comes from differentiating u ↦ Jᵀu, which is linear, once more: three backward passes in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lightlike.errors import ModelError
+from lightlike.metric.jacobian import vjp
+from lightlike.problem.evaluation import Outputs
+from lightlike.problem.isolation import isolated
+from lightlike.problem.problem import CHUNK, Problem
+
+
+def fisher_product(problem: Problem, v: Tensor) -> Tensor:
+    """Î v = (1/N) Σ_i J_iᵀ Λ_i J_i v for one vector (D,), float64; see `differentiable_twice`.
+
+    Raises:
+        ModelError: if an operation of the model cannot be differentiated twice.
+    """
+    with isolated(), twice():
+        parts = problem.selection.split(v)
+        out = torch.zeros_like(problem.theta)
+        for _, outputs in problem.sweep("Fisher products"):
+            image = _image(problem, outputs, parts)
+            # A few at a time: a likelihood without a closed form makes roots.
+            step = max(1, CHUNK // (8 * outputs.h.shape[1] ** 2))
+            pieces = zip(
+                torch.split(outputs.h.detach(), step), torch.split(image, step), strict=True
+            )
+            weighted = torch.cat([problem.likelihood.weigh(h, x) for h, x in pieces])
+            if outputs.observed is not None:
+                weighted = weighted * outputs.observed[:, None]
+            out += vjp(problem.evaluator, outputs, weighted)
+        return out / problem.survey.observations
+
+
+def differentiable_twice(problem: Problem) -> bool:
+    """Whether `fisher_product` can be had: ⟨c, J v⟩ = ⟨Jᵀc, v⟩ for random c, v on the first batch.
+
+    A backward pass that PyTorch cannot differentiate raises an error; one that only seems to be
+    differentiable, such as that of a custom function with detached parts, fails the comparison.
+    """
+    with isolated(), twice():
+        outputs = problem.evaluator.outputs(next(problem.batches()))
+        generator = torch.Generator().manual_seed(0)
+        v, c = (
+            torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)
+            for like in (problem.theta, outputs.h)
+        )
+        try:
+            image = _image(problem, outputs, problem.selection.split(v))
+        except ModelError:
+            return False
+        found, expected = float((c * image).sum()), float(vjp(problem.evaluator, outputs, c) @ v)
+        return abs(found - expected) <= 1e-6 * float(c.norm() * image.norm())
+
+
+@contextmanager
+def twice() -> Iterator[None]:
+    """Have PyTorch take the kernels whose backward passes can be differentiated."""
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        yield
+
+
+def _image(problem: Problem, outputs: Outputs, parts: dict[str, Tensor]) -> Tensor:
+    """J_i v of every observation, (n, m); keeps the graph."""
+    h = outputs.h
+    leaves = problem.evaluator.leaves
+    u = torch.zeros_like(h, requires_grad=True)
+    try:
+        pulled = torch.autograd.grad(
+            h, list(leaves.values()), u, create_graph=True, allow_unused=True
+        )
+        inner = [
+            (g * parts[name].to(g)).sum()
+            for name, g in zip(leaves, pulled, strict=True)
+            if g is not None and g.requires_grad
+        ]
+        if not inner:
+            return torch.zeros_like(h)
+        (found,) = torch.autograd.grad(inner, u, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(h) if found is None else found.detach()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ModelError(
+            f"An operation cannot be differentiated twice: {error}.",
+            "Products with the Fisher matrix come from differentiating a gradient.",
+            "Use operations that have a double backward.",
+        ) from error
