@@ -156,6 +156,7 @@ LAST = {
     "gain": (lambda: Elementwise(lambda x, w: w * x, (4,)), normal(5, 3, 4)),
     "gain of each position": (lambda: Elementwise(torch.mul, (3, 1)), normal(5, 3, 4)),
     "bias": (lambda: Elementwise(lambda x, w: x + w, (4,)), normal(5, 4)),
+    "one number": (lambda: Elementwise(torch.mul, ()), normal(5, 4)),
     "learned positions": (lambda: Elementwise(torch.add, (1, 3, 4)), normal(5, 3, 4)),
     "class token": (lambda: Elementwise(classed, (1, 1, 4)), normal(5, 3, 4)),
     "product": (lambda: Elementwise(lambda x, w: x @ w, (4, 3)), normal(5, 3, 4)),

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from lightlike.errors import CapacityError, choice_error
+from lightlike.errors import choice_error
 from lightlike.metric.blocks import Block, merge
 from lightlike.metric.buffers import empty
-from lightlike.metric.gram import add_gram, add_square, mirror, passes
+from lightlike.metric.footprint import Footprint, footprint
+from lightlike.metric.gram import add_gram, add_square, mirror
 from lightlike.metric.jacobian import whitened_vjp
 from lightlike.metric.sweep import Sweep
+from lightlike.metric.transposed import Transposed
 from lightlike.metric.units import Unit
 from lightlike.metric.witness import Witness
 from lightlike.problem.isolation import isolated
@@ -145,17 +147,27 @@ class Root:
             result *= self.weights[:, None]
         return result[:, 0] if u.ndim == 1 else result
 
-    def gram(self) -> Tensor:
+    def footprint(self, budget: float | None = None) -> Footprint:
+        """What `gram` takes within a budget of bytes; nine tenths of what there is unless given."""
+        budget = 0.9 * available_memory() if budget is None else budget
+        return footprint(self.problem, self.sweep, self.units, budget)
+
+    def gram(self, budget: float | None = None) -> Tensor:
         """A Aᵀ, (K, K) float64, symmetric to the bit.
 
+        Args:
+            budget: Bytes that may be used; nine tenths of what is available unless given.
+
         Raises:
+            CapacityError: if the gradients of one layer do not fit.
             ConsistencyError: if the rows disagree with plain differentiation.
         """
         rows = self.shape[0]
         self.traces = {}
+        groups = self.footprint(budget).passes
         with isolated():
             out = empty(rows, rows, device=self.device)
-            for index, units in enumerate(self._passes(rows)):
+            for index, units in enumerate(groups):
                 joined = merge(
                     [
                         self._weighted(block).settled()
@@ -219,9 +231,9 @@ class Root:
         return self.mv(v)
 
     @property
-    def T(self) -> TransposedRoot:  # noqa: N802 — as a matrix has it
+    def T(self) -> Transposed:  # noqa: N802 — as a matrix has it
         """Aᵀ as an operator."""
-        return TransposedRoot(self)
+        return Transposed(self)
 
     def to_scipy(self) -> LinearOperator:
         """A as a SciPy linear operator on float64 NumPy vectors."""
@@ -264,20 +276,6 @@ class Root:
         """Whether ordinary differentiation of all parameters does it."""
         return columns.shape[1] == 1 and self.layer is None
 
-    def _passes(self, rows: int) -> list[list[Unit]]:
-        budget = available_memory() // 3
-        groups = passes(self.units, rows, budget)
-        for units in groups:
-            size = 8 * rows * sum(unit.held for unit in units)
-            if size > budget:
-                raise CapacityError(
-                    f"The rows of {units[0].names[0]!r} alone take {size / 2**30:.1f} GiB for "
-                    f"{rows} rows; {budget / 2**30:.1f} GiB may be used.",
-                    "Its inner products between all rows need them together.",
-                    "Use fewer observations, exclude that parameter, or method='metric'.",
-                )
-        return groups
-
     def _weighted(self, block: Block) -> Block:
         if self.weights is None:
             return block
@@ -313,25 +311,6 @@ class Root:
                 out += whitened_vjp(problem, outputs, columns[start:stop, 0])
                 start = stop
         return out[:, None]
-
-
-class TransposedRoot:
-    """Aᵀ, D × K."""
-
-    def __init__(self, root: Root) -> None:
-        self.T = root
-        self.shape = root.shape[::-1]
-
-    def __matmul__(self, u: Tensor) -> Tensor:
-        return self.T.rmv(u)
-
-    def mv(self, u: Tensor) -> Tensor:
-        """Aᵀ u."""
-        return self.T.rmv(u)
-
-    def rmv(self, v: Tensor) -> Tensor:
-        """A v."""
-        return self.T.mv(v)
 
 
 def tile_rows(block: Block, size: int, device: torch.device) -> Tensor:
