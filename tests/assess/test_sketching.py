@@ -187,7 +187,7 @@ def test_a_sketch_without_a_best_variance_says_why():
 
 def test_auto_never_sketches():
     case = (net(widths=(4, 20, 40)), (X, torch.arange(30) % 40), "categorical")
-    memory = 2 * 10**6
+    memory = 5 * 10**6
     for call in (ll.plan, ll.measure):
         with pytest.raises(CapacityError, match=r"method='sketch'.*draws? for 39 rows") as caught:
             call(*case, memory=memory)

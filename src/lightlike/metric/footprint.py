@@ -10,7 +10,6 @@ from lightlike.metric.contractions.pairs import HELD
 from lightlike.metric.gram import STRIP
 from lightlike.metric.sweep import IN_FLIGHT, Sweep
 from lightlike.metric.units import Unit
-from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import format_bytes
 
 # Bytes of the factors of one pass over the data. More passes cost a back-propagation each, which is
@@ -28,56 +27,64 @@ class Footprint:
 
     Attributes:
         fixed: The model in float64, a pass forwards and backwards, working buffers.
-        factors: Back-propagated gradients of the largest pass over the data.
         result: The K × K matrix.
+        factors: Back-propagated gradients of the largest pass over the data.
+        room: What they may take in the budget.
+        widest: The unit whose gradients take most.
+        largest: What those take.
         passes: The units of each pass.
     """
 
     fixed: float
-    factors: float
     result: float
+    factors: float
+    room: float
+    widest: Unit
+    largest: float
     passes: tuple[tuple[Unit, ...], ...]
 
     @property
     def total(self) -> float:
-        """The sum."""
+        """The sum of what is there at the peak."""
         return self.fixed + self.factors + self.result
 
-
-def footprint(problem: Problem, sweep: Sweep, units: Sequence[Unit], budget: float) -> Footprint:
-    """Passes that keep `Root.gram` within a budget of bytes, and what they take.
-
-    Raises:
-        CapacityError: if the gradients of one unit do not fit.
-    """
-    rows = problem.survey.rows
-    result, fixed = 8.0 * rows**2, fixed_memory(problem, sweep, units)
-    room = (budget - fixed - result) / WORKING
-    for unit in units:
-        size = 8.0 * rows * unit.held
-        if size > room:
-            raise CapacityError(
-                f"The rows of {unit.names[0]!r} alone take {format_bytes(size)} for {rows:,} rows; "
-                f"{format_bytes(max(room, 0.0))} may be used.",
-                "Its inner products between all rows need them together.",
-                "Use fewer observations, exclude that parameter, or method='metric'.",
-            )
-    groups = passes(units, rows, min(room, PASS))
-    largest = max(8.0 * rows * sum(unit.held for unit in group) for group in groups)
-    return Footprint(fixed, WORKING * largest, result, tuple(tuple(group) for group in groups))
+    def error(self) -> CapacityError:
+        """That the gradients of one unit do not fit."""
+        rows = round((self.result / 8) ** 0.5)
+        return CapacityError(
+            f"The rows of {self.widest.names[0]!r} alone take {format_bytes(self.largest)} for "
+            f"{rows:,} rows; {format_bytes(max(self.room, 0.0))} may be used.",
+            "Its inner products between all rows need them together.",
+            "Use fewer observations, exclude that parameter, or method='metric'.",
+        )
 
 
-def fixed_memory(problem: Problem, sweep: Sweep, units: Sequence[Unit]) -> float:
-    """Bytes that do not grow with the number of rows."""
+def footprint(sweep: Sweep, units: Sequence[Unit], rows: int, budget: float) -> Footprint:
+    """Passes that keep `Root.gram` within a budget of bytes, if any do, and what they take."""
+    result, fixed = 8.0 * rows**2, fixed_memory(sweep, units, rows)
+    room = budget - fixed - result
+    widest = max(units, key=lambda unit: unit.held)
+    largest = WORKING * 8.0 * rows * widest.held
+    groups = passes(units, rows, min(max(room, largest) / WORKING, PASS))
+    factors = max(WORKING * 8.0 * rows * sum(unit.held for unit in group) for group in groups)
+    return Footprint(
+        fixed, result, factors, room, widest, largest, tuple(tuple(group) for group in groups)
+    )
+
+
+def fixed_memory(sweep: Sweep, units: Sequence[Unit], rows: int) -> float:
+    """Bytes of the model, of a pass over it and of buffers, which many rows do not raise."""
+    problem = sweep.problem
     values = problem.evaluator.values.values()
     # The copy of the model, θ, a gradient and two sums of gradients.
     model = sum(v.nbytes for v in values) + 4 * 8.0 * problem.parameters
     share = max(problem.survey.samples) / problem.survey.samples[0]
     graph = share * sweep.graph_bytes
-    rows = 8.0 * problem.survey.rows
-    flight = min(IN_FLIGHT, rows * sum(unit.held for unit in units))
-    strip = min(STRIP, rows * max(unit.width for unit in units))
-    pairs = [rows * unit.held for unit in units if "pairs" in unit.order]
+    column = 8.0 * rows
+    flight = min(IN_FLIGHT, column * sum(unit.held for unit in units))
+    written = [column * unit.width for unit in units if "entries" in unit.order]
+    strip = min(STRIP, max(written, default=0.0))
+    pairs = [column * unit.held for unit in units if "pairs" in unit.order]
     return model + graph + BUFFERS * (flight + strip) + min(8.0 * HELD, max(pairs, default=0.0))
 
 

@@ -24,6 +24,7 @@ from lightlike.metric.witness import Witness
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import available_memory
+from lightlike.spectrum.operator import Cost
 
 FloatArray = NDArray[np.float64]
 
@@ -95,13 +96,12 @@ class Root:
         """Rounding unit of the forward pass: 2.2e-16 unless the model casts down inside."""
         return self.sweep.precision
 
-    def gram_operations(self) -> float:
-        """Floating-point operations of `gram` after back-propagation, roughly."""
-        return float(self.shape[0]) ** 2 * sum(unit.pair_operations for unit in self.units)
-
-    def row_operations(self) -> float:
-        """Floating-point operations of writing out all rows, roughly."""
-        return 6.0 * self.shape[0] * self.shape[1]
+    def cost(self, budget: float | None = None, rows: int | None = None) -> Cost:
+        """What `gram` and `dense` take within a budget of bytes, roughly; for K rows or others."""
+        rows, columns = rows or self.shape[0], self.shape[1]
+        memory = self.footprint(budget, rows)
+        pairs = float(rows) ** 2 * sum(unit.pair_operations for unit in self.units)
+        return Cost(pairs, 6.0 * rows * columns, memory.fixed, memory.factors)
 
     def of_layer(self, layer: str) -> Root:
         """The columns of one layer, those of the parameters that the module `layer` owns."""
@@ -147,10 +147,10 @@ class Root:
             result *= self.weights[:, None]
         return result[:, 0] if u.ndim == 1 else result
 
-    def footprint(self, budget: float | None = None) -> Footprint:
+    def footprint(self, budget: float | None = None, rows: int | None = None) -> Footprint:
         """What `gram` takes within a budget of bytes; nine tenths of what there is unless given."""
         budget = 0.9 * available_memory() if budget is None else budget
-        return footprint(self.problem, self.sweep, self.units, budget)
+        return footprint(self.sweep, self.units, rows or self.shape[0], budget)
 
     def gram(self, budget: float | None = None) -> Tensor:
         """A Aᵀ, (K, K) float64, symmetric to the bit.
@@ -159,15 +159,17 @@ class Root:
             budget: Bytes that may be used; nine tenths of what is available unless given.
 
         Raises:
-            CapacityError: if the gradients of one layer do not fit.
+            CapacityError: if the gradients of one unit do not fit.
             ConsistencyError: if the rows disagree with plain differentiation.
         """
         rows = self.shape[0]
         self.traces = {}
-        groups = self.footprint(budget).passes
+        memory = self.footprint(budget)
+        if memory.largest > memory.room:
+            raise memory.error()
         with isolated():
             out = empty(rows, rows, device=self.device)
-            for index, units in enumerate(groups):
+            for index, units in enumerate(memory.passes):
                 joined = merge(
                     [
                         self._weighted(block).settled()

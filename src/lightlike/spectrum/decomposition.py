@@ -64,7 +64,7 @@ class Decomposition:
     @cached_property
     def matrix(self) -> Tensor:
         """A Aᵀ or Aᵀ A."""
-        return self.factor.gram() if self.left else self.factor.metric()
+        return self.factor.gram(self.budget) if self.left else self.factor.metric()
 
     @cached_property
     def vectors(self) -> tuple[Tensor, Tensor]:
@@ -177,5 +177,5 @@ def decompose(
     """
     budget = resolve_memory(memory)
     rows, columns = factor.shape
-    found = routes(rows, columns, factor.gram_operations(), factor.row_operations())
+    found = routes(rows, columns, factor.cost(budget))
     return Decomposition(factor, choose(found, method, budget, sketch), budget)
