@@ -8,15 +8,17 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.errors import ChoiceError
-from lightlike.length.description import DescriptionLength
+from lightlike.length.description import DescriptionLength, KnownCounts
 
-SCALED = ("fit", "displacement", "dimension_term", "spectrum_term", "tuning_cost", "stderr")
+SCALED = (
+    "fit", "displacement", "complexity", "dimension_term", "spectrum_term", "tuning_cost", "stderr",
+)  # fmt: skip
 
 
 def example(**changes):
     fields = {
-        "fit": 40.0, "displacement": 3.0, "dimension_term": 12.0, "spectrum_term": -7.0,
-        "effective_dimension": 4.5, "tuning_cost": 1.5, "stderr": 0.25, "kind": "estimated",
+        "fit": 40.0, "displacement": 3.0, "complexity": 5.0, "counts": KnownCounts(8, 4.5),
+        "tuning_cost": 1.5, "stderr": 0.25, "kind": "estimated",
         "observations": 20, "prior": {"name": "isotropic", "variance": 1.0},
     }  # fmt: skip
     return DescriptionLength(**{**fields, **changes})
@@ -24,7 +26,8 @@ def example(**changes):
 
 def test_terms_add_up():
     length = example()
-    assert length.complexity == 5.0
+    assert length.dimension_term == 4 * math.log(20)
+    assert length.spectrum_term == 5.0 - length.dimension_term
     assert length.total == 48.0
     assert (length.units, length.scale) == ("nats", 1.0)
 
@@ -45,7 +48,7 @@ def test_bits_and_back():
     for field in SCALED:
         assert getattr(bits, field) == pytest.approx(getattr(length, field) / math.log(2))
     assert bits.total == pytest.approx(48 / math.log(2))
-    for field in ("effective_dimension", "kind", "observations", "prior", "scale"):
+    for field in ("dimension", "effective_dimension", "kind", "observations", "prior", "scale"):
         assert getattr(bits, field) == getattr(length, field)
     assert length.to("nats") == length
     assert bits.to("bits") == bits

@@ -26,7 +26,8 @@ from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 from lightlike.spectrum.memory import resolve_memory
-from lightlike.spectrum.spectrum import EPS, Spectrum
+from lightlike.spectrum.rounding import EPS
+from lightlike.spectrum.spectrum import Spectrum
 from lightlike.store import check_place
 
 # Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.
@@ -93,7 +94,7 @@ def measure(
     decomposition = F.decomposition(method, budget)
     spectrum = decomposition.spectrum
     dimension = dimension_of(spectrum)
-    length = gaussian_razor(problem, prior, decomposition, expand(problem))
+    length = gaussian_razor(problem, prior, decomposition, expand(problem)).settled()
     operations = decomposition.route.operations
     result = Measurement(
         parameters=problem.parameters,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lightlike.spectrum.dense import rank_tolerance
+from lightlike.spectrum.rounding import rank_tolerance
 from lightlike.spectrum.spectrum import Spectrum
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightlike.errors import choice_error
 from lightlike.spectrum.decomposition import Decomposition, decompose
-from lightlike.spectrum.dense import from_symmetric
+from lightlike.spectrum.dense import DenseMatrix
 from lightlike.spectrum.operator import Factor, explicit
 from lightlike.spectrum.spectrum import Spectrum
 
@@ -20,7 +20,7 @@ class Decomposable(Protocol):
 
 
 def spectrum(F: Any, method: str = "auto", *, memory: int | float | str | None = None) -> Spectrum:
-    """Non-zero eigenvalues of Aᵀ A, exact in float64.
+    """Non-zero eigenvalues of Aᵀ A, exact in float64, computed when they are first looked at.
 
     Args:
         F: A Fisher matrix, a root A (then of Aᵀ A), or any symmetric positive semi-definite
@@ -33,6 +33,7 @@ def spectrum(F: Any, method: str = "auto", *, memory: int | float | str | None =
     Raises:
         ChoiceError: for an unknown method.
         CapacityError: if no exact route fits; it names the sizes and the ways out.
+        ValueError: if a matrix is not square, not symmetric or not positive semi-definite.
     """
     if isinstance(F, Decomposable):
         return F.decomposition(method, memory).spectrum
@@ -40,6 +41,4 @@ def spectrum(F: Any, method: str = "auto", *, memory: int | float | str | None =
         return decompose(F, method, memory).spectrum
     if method not in ("auto", "metric"):
         raise choice_error("method", method, ["'auto'", "'metric' for a matrix without a root"])
-    full = explicit(F)
-    shape = (len(full), len(full))
-    return from_symmetric(full, shape, "dense", reason="eigenvalues of the matrix itself")
+    return Spectrum(DenseMatrix(explicit(F)))
