@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, overload
 
-from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.errors import choice_error
+from lightlike.geometry.dimension import (
+    Dimension,
+    SignificantDimension,
+    dimension_of,
+    significant_dimension_of,
+)
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
@@ -14,17 +21,33 @@ from lightlike.spectrum.spectra import spectrum as spectrum_of
 from lightlike.spectrum.spectrum import Spectrum
 
 
-def dimension(F: Any, method: str = "auto") -> Dimension:
-    """The local dimension d̂ = rank Î(θ), with certain bounds.
+@overload
+def dimension(F: Any, method: str = "auto", *, above: None = None) -> Dimension: ...
+@overload
+def dimension(F: Any, method: str = "auto", *, above: float) -> SignificantDimension: ...
+def dimension(
+    F: Any, method: str = "auto", *, above: float | None = None
+) -> Dimension | SignificantDimension:
+    """The local dimension d̂ = rank Î(θ), or the number of eigenvalues above ε, with certain bounds.
+
+    The rank takes the eigenvalues. The number above ε takes one factorisation of the same matrix,
+    by the inertia of A Aᵀ − εI (Sylvester), unless the eigenvalues are known already or ε is so
+    small that only a refinement can tell.
 
     Args:
         F: A Fisher matrix, a root A, or a symmetric matrix.
         method: As in `lightlike.spectrum`.
+        above: None for the rank, or ε ≥ 0, an absolute bound on eigenvalues of Î.
 
     Raises:
         CapacityError: if no exact route fits in memory.
+        ChoiceError: if ε is negative or not a finite number.
     """
-    return dimension_of(spectrum_of(F, method))
+    if above is None:
+        return dimension_of(spectrum_of(F, method))
+    if not 0.0 <= above < math.inf:
+        raise choice_error("above", above, ["None", "a finite number, 0 or positive"])
+    return significant_dimension_of(spectrum_of(F, method), float(above))
 
 
 def description_length(
@@ -35,6 +58,9 @@ def description_length(
     L = NLL + ½ δᵀΣ⁻¹δ − ½ rᵀ(N Î + Σ⁻¹)⁻¹r + ½ log det(I + N Σ^½ Î Σ^½) with δ = θ̂ − μ and
     r = ∇NLL + Σ⁻¹δ: correct at a maximum-likelihood point, at a MAP point or at neither, exact for
     linear models with Gaussian noise (arXiv 1905.11027, doi:10.1162/neco.1992.4.3.415).
+
+    The total takes one Cholesky factorisation of I + N A Σ Aᵀ; the split of the complexity into
+    `dimension_term` and `spectrum_term` takes the eigenvalues, when it is read or printed.
 
     Args:
         F: From `lightlike.fisher`, with or without labels.

@@ -104,7 +104,7 @@ def by_rows(
     inner = n * pushed.T @ solved
     value = float(0.5 * inner[0, 0] - (b @ z - inner[1, 0]) - 0.5 * (b @ b - inner[1, 1]))
     size = math.sqrt(n) * float(solved.norm(dim=0).sum())
-    moved = 0.5 * shifted.scale * shifted.matrix.error * size**2
+    moved = 0.5 * shifted.rounding * size**2
     # Rounding of p and q, and of what is subtracted.
     length = float(z.norm() + b.norm())
     rounded = 4 * EPS * (math.sqrt(shifted.condition) * size * length + float(b.norm()) * length)

@@ -70,7 +70,7 @@ class Eigenvalues:
         value, lower, upper = (
             int((self.eigenvalues > t).sum()) for t in (above, above + error, above - error)
         )
-        hidden = above <= max(error, self.floor) and self.trace > 0.0
+        hidden = above <= self.floor + error and self.trace > 0.0
         if hidden and len(self.eigenvalues) < min(self.shape):
             upper = min(self.shape)
         return Count(value, lower, upper, error)

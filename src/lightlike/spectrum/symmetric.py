@@ -88,9 +88,15 @@ class Shifted:
         return 1.0 + self.scale * self.matrix.norm
 
     @property
+    def rounding(self) -> float:
+        """What E makes of xᵀS x for a unit vector x."""
+        return 4.0 * self.matrix.precision * self.condition
+
+    @property
     def error(self) -> float:
         """Bound on the error of `logdet` and `soft_count`."""
-        return 4.0 * math.sqrt(len(self.matrix.entries)) * self.matrix.precision * self.condition
+        n = len(self.matrix.entries)
+        return math.sqrt(n) * self.rounding + n * EPS
 
     @cached_property
     def factor(self) -> Tensor:
@@ -109,8 +115,9 @@ class Shifted:
         """Log det(I + c G) = 2 Σ log L_kk."""
         if not self.matrix.trace:
             return 0.0
-        # log det S ≤ c tr G: nothing is factorised in vain.
-        if not self._accurate(self.scale * self.matrix.trace):
+        # log det S ≤ n log(tr S / n): nothing is factorised in vain.
+        n = len(self.matrix.entries)
+        if not self._accurate(n * math.log1p(self.scale * self.matrix.trace / n)):
             return None
         value = 2.0 * float(self.factor.diagonal().log().sum())
         return value if self._accurate(value) else None
