@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightlike.errors import ConsistencyError
 from lightlike.spectrum.rounding import EPS, eigenvalue_floor
-from lightlike.spectrum.symmetric import ACCURACY, SymmetricMatrix
+from lightlike.spectrum.symmetric import ACCURACY, SymmetricMatrix, cholesky
 from oracles.matrices import planted, toeplitz
 
 
@@ -89,3 +90,16 @@ def test_a_bound_that_cannot_be_told_from_zero_has_no_count():
     assert matrix.count(-1.0, 3) is None
     assert matrix.count(float("nan"), 3) is None
     assert matrix.count(1e-4, 3).value == 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 33])
+def test_cholesky_factors(n):
+    matrix = planted(np.linspace(1, 5, n), n)
+    factor = cholesky(matrix.clone())
+    assert torch.equal(factor, factor.tril())
+    np.testing.assert_allclose(factor @ factor.T, matrix, atol=1e-13)
+
+
+def test_a_matrix_that_is_not_positive_is_told():
+    with pytest.raises(ConsistencyError, match="leading minor 2 of 3"):
+        cholesky(torch.diag(torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)))

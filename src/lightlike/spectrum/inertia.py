@@ -5,8 +5,8 @@ blocks of 1 × 1 and 2 × 2 has as many positive eigenvalues as D. The factorisa
 of Bunch & Kaufman (1977, doi:10.1090/S0025-5718-1977-0428694-0) takes n³/3 operations, where the
 eigenvalues take several times as many and at a lower speed.
 
-LAPACK's `dsytrf` through SciPy is preferred to `torch.linalg.ldl_factor`, which took half as long
-again at n = 4,500 (0.6 against 0.9 s on two threads) and cannot work in place.
+LAPACK's `dsytrf` through SciPy is preferred to `torch.linalg.ldl_factor`, which took a third to a
+half longer at n = 4,500 (0.9 against 0.6 s on two threads) and cannot work in place.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dtrtri
+from scipy.linalg.lapack import dpotrf, dtrtri
 from torch import Tensor
 
+from lightlike.errors import ConsistencyError
 from lightlike.spectrum.inertia import Count, count_above
 from lightlike.spectrum.rounding import EPS, eigenvalue_floor
 
@@ -96,19 +97,19 @@ class Shifted:
     def error(self) -> float:
         """Bound on the error of `logdet` and `soft_count`."""
         n = len(self.matrix.entries)
-        return math.sqrt(n) * self.rounding + n * EPS
+        return 2.0 * math.sqrt(n) * self.rounding + n * EPS
 
     @cached_property
     def factor(self) -> Tensor:
         """L, lower triangular."""
         system = self.scale * self.matrix.entries
         system.diagonal().add_(1.0)
-        factor: Tensor = torch.linalg.cholesky(system)
-        return factor
+        return cholesky(system)
 
     def solve(self, u: Tensor) -> Tensor:
         """S⁻¹ u for a block (n, c)."""
-        return torch.cholesky_solve(u, self.factor)
+        # Transposed it is as LAPACK reads it, columns first.
+        return torch.cholesky_solve(u, self.factor.mT, upper=True)
 
     @cached_property
     def logdet(self) -> float | None:
@@ -124,15 +125,39 @@ class Shifted:
 
     @cached_property
     def soft_count(self) -> float | None:
-        """γ = Σ c λ / (1 + c λ) = n − tr S⁻¹ = n − ‖L⁻¹‖_F²."""
+        """γ = Σ c λ / (1 + c λ) = n − tr S⁻¹ = Σ_j (1 − |L⁻¹ e_j|²)."""
         if not self.matrix.trace:
             return 0.0
         if not self._accurate(min(self.scale * self.matrix.trace, len(self.matrix.entries))):
             return None
         # LAPACK reads columns first: our lower factor is its upper one.
         inverse, _ = dtrtri(self.factor.cpu().numpy().T, lower=0)
-        value = len(inverse) - float(np.linalg.norm(inverse)) ** 2
+        value = float((1.0 - np.einsum("ij,ij->i", inverse, inverse)).sum())
         return value if self._accurate(value) else None
 
     def _accurate(self, value: float) -> bool:
         return self.matrix.precision <= EPS and self.error <= ACCURACY * value
+
+
+def cholesky(system: Tensor) -> Tensor:
+    """The lower Cholesky factor of a positive definite matrix, which is overwritten.
+
+    On the CPU by LAPACK through SciPy, which works in place and took two thirds of the time of
+    `torch.linalg.cholesky` at n = 4,500.
+
+    Raises:
+        ConsistencyError: if the matrix is not positive definite.
+    """
+    if system.device.type == "cpu" and len(system):
+        # LAPACK reads columns first: its upper factor is our lower one.
+        upper, failed = dpotrf(system.numpy().T, lower=0, overwrite_a=1, clean=1)
+        factor = torch.from_numpy(upper.T)
+    else:
+        factor, failed = torch.linalg.cholesky_ex(system)
+    if int(failed):
+        raise ConsistencyError(
+            f"I + c G is not positive definite (leading minor {int(failed)} of {len(system)}).",
+            "A matrix G = A Aᵀ has no negative eigenvalues, so rounding has taken over.",
+            "Give a smaller scale: a smaller prior variance, or fewer observations.",
+        )
+    return factor
