@@ -82,6 +82,49 @@ def test_it_is_frozen():
         example().fit = 0.0
 
 
+@pytest.mark.parametrize("changes", [{}, {"displacement": None}, {"units": "bits", "scale": 0.05}])
+def test_to_a_dictionary_and_back(changes):
+    length = example(**changes)
+    terms = length.to_dict()
+    assert DescriptionLength.from_dict(terms) == length
+    assert terms["total"] == length.total
+    assert terms["spectrum_term"] + terms["dimension_term"] == pytest.approx(5.0)
+    for name, value in terms.items():
+        assert f"{name}={value!r}" in repr(length)
+
+
+class Pending:
+    """Counts that are noticed when they are asked for."""
+
+    asked = 0
+
+    @property
+    def dimension(self):
+        self.asked += 1
+        return 8
+
+    @property
+    def effective_dimension(self):
+        self.asked += 1
+        return 4.5
+
+
+def test_counts_are_asked_for_when_they_are_read():
+    counts = Pending()
+    length = example(counts=counts)
+    for form in (length, length.to("bits"), length.per_observation().to("bits")):
+        assert form.total == pytest.approx(form.fit + form.displacement + form.complexity)
+    assert counts.asked == 0
+    for form in (length, length.to("bits"), length.per_observation()):
+        known = form.settled()
+        counts.asked = 0
+        same = example().to(form.units)
+        assert known == (same if form.scale == 1.0 else same.per_observation())
+        assert known.dimension_term == form.dimension_term
+        assert counts.asked == 1
+        assert "dimension_term" in repr(form)
+
+
 @pytest.fixture(scope="module")
 def pair():
     torch.manual_seed(0)
