@@ -80,6 +80,7 @@ def test_the_terms_are_below_the_exact_ones_and_near(estimated, exact):
     left = exact.length.displacement - estimated.length.displacement
     assert -1e-9 < left <= estimated.record["sketch"]["displacement_error"] + 1e-9 < 2e-3
     assert estimated.length.complexity == pytest.approx(estimates["complexity"]["value"])
+    assert estimated.length.dimension == int(estimated.dimension)
     assert estimated.length.total == pytest.approx(estimates["total"]["value"])
     assert estimated.length.stderr == pytest.approx(estimates["total"]["stderr"])
     trace = estimates["trace"]

@@ -7,8 +7,9 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.spectrum.decomposition import Decomposition, decompose
-from lightlike.spectrum.dense import eigenvalue_floor, rank_tolerance, singular_values
+from lightlike.spectrum.dense import singular_values
 from lightlike.spectrum.operator import Cost, ExplicitFactor, Factor
+from lightlike.spectrum.rounding import eigenvalue_floor, rank_tolerance
 from lightlike.spectrum.routes import routes
 
 ROUTES = ("gram", "metric", "svd")

@@ -16,6 +16,7 @@ from lightlike.assess.summary import as_html, as_text
 from lightlike.errors import StoreError
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
+from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.spectrum import Spectrum
 
 
@@ -69,20 +70,19 @@ class Measurement:
         store.write(path, tensors, {"kind": "measurement", **self._header()})
 
     def _header(self) -> dict[str, Any]:
+        values = self.spectrum.values
         spectrum = {
-            f.name: getattr(self.spectrum, f.name)
-            for f in dataclasses.fields(self.spectrum)
+            f.name: getattr(values, f.name)
+            for f in dataclasses.fields(values)
             if f.name != "eigenvalues"
         }
-        length = dataclasses.asdict(self.length)
-        derived = {"total": self.length.total, "complexity": self.length.complexity}
         header = {
             "parameters": self.parameters,
             "observations": self.observations,
             "rows": self.rows,
             "dimension": dataclasses.asdict(self.dimension),
             "spectrum": spectrum,
-            "length": {**length, **derived},
+            "length": self.length.to_dict(),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "criteria": self.criteria,
             "likelihood": self.likelihood,
@@ -126,14 +126,13 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
     spectrum = dict(header["spectrum"])
     spectrum["shape"] = tuple(spectrum["shape"])
     spectrum["rank_bounds"] = tuple(spectrum["rank_bounds"])
-    length = {k: v for k, v in header["length"].items() if k not in ("total", "complexity")}
     return Measurement(
         parameters=header["parameters"],
         observations=header["observations"],
         rows=header["rows"],
         dimension=_dimension(header["dimension"]),
-        spectrum=Spectrum(eigenvalues=tensors["eigenvalues"], **spectrum),
-        length=DescriptionLength(**length),
+        spectrum=Spectrum(Eigenvalues(eigenvalues=tensors["eigenvalues"], **spectrum)),
+        length=DescriptionLength.from_dict(header["length"]),
         layers=[
             LayerSummary(
                 name=layer["name"],

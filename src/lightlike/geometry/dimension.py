@@ -1,11 +1,11 @@
-"""The local dimension d̂(θ) = rank Î(θ) = rank A: how many directions change the predictions."""
+"""How many directions change the predictions: the rank d̂ = rank Î(θ), and those beyond some ε."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from lightlike.spectrum.dense import rank_tolerance
+from lightlike.spectrum.rounding import rank_tolerance
 from lightlike.spectrum.spectrum import Spectrum
 
 
@@ -41,6 +41,38 @@ class Dimension:
         return self.value
 
 
+@dataclass(frozen=True)
+class SignificantDimension:
+    """Number of directions along which the predictions change by more than a bound.
+
+    Attributes:
+        value: d_ε, the number of eigenvalues of Î above ε.
+        lower: Certain lower bound.
+        upper: Certain upper bound, never above min(D, K).
+        kind: "exact" if the bounds meet; "estimated" from a sketch, which bounds nothing; else
+            "certified": then ε lies within rounding of an eigenvalue.
+        above: ε, an absolute bound on eigenvalues of Î.
+        error: What rounding may move an eigenvalue near ε by.
+        data_limited: Whether d_ε = K < D: more observations would raise it.
+        bound: What the upper bound min(D, K) comes from: "parameters" or "data".
+    """
+
+    value: int
+    lower: int
+    upper: int
+    kind: str
+    above: float
+    error: float
+    data_limited: bool
+    bound: str
+
+    def __int__(self) -> int:
+        return self.value
+
+    def __index__(self) -> int:
+        return self.value
+
+
 def dimension_of(spectrum: Spectrum) -> Dimension:
     """Decide the rank from a spectrum and the bounds that it carries."""
     rows, columns = spectrum.shape
@@ -58,5 +90,22 @@ def dimension_of(spectrum: Spectrum) -> Dimension:
         gap=gap,
         tolerance=rank_tolerance(spectrum.shape, spectrum.precision),
         data_limited=value == rows < columns,
+        bound="data" if rows < columns else "parameters",
+    )
+
+
+def significant_dimension_of(spectrum: Spectrum, above: float) -> SignificantDimension:
+    """Count the eigenvalues above a bound, by inertia where the eigenvalues are not known."""
+    rows, columns = spectrum.shape
+    count = spectrum.count(above)
+    open_kind = "estimated" if spectrum.kind == "estimated" else "certified"
+    return SignificantDimension(
+        value=count.value,
+        lower=count.lower,
+        upper=count.upper,
+        kind="exact" if count.lower == count.upper else open_kind,
+        above=above,
+        error=count.error,
+        data_limited=count.value == rows < columns,
         bound="data" if rows < columns else "parameters",
     )

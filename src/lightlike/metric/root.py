@@ -142,7 +142,9 @@ class Root:
     def rmv(self, u: Tensor) -> Tensor:
         """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
         columns = self._columns(u, self.shape[0])
-        result = self._pull_one(columns) if self._is_plain(columns) else self._pull_many(columns)
+        # One combination of whole rows is ordinary differentiation of all parameters.
+        plain = columns.shape[1] == 1 and self.layer is None
+        result = self._pull_one(columns) if plain else self._pull_many(columns)
         if self.weights is not None:
             result *= self.weights[:, None]
         return result[:, 0] if u.ndim == 1 else result
@@ -273,10 +275,6 @@ class Root:
             for unit, factor in block.factors.items():
                 self.traces.setdefault(unit.layer, 0.0)
                 self.traces[unit.layer] += factor.squared_norm()
-
-    def _is_plain(self, columns: Tensor) -> bool:
-        """Whether ordinary differentiation of all parameters does it."""
-        return columns.shape[1] == 1 and self.layer is None
 
     def _weighted(self, block: Block) -> Block:
         if self.weights is None:

@@ -22,21 +22,17 @@ import torch
 from scipy.linalg.lapack import dpocon
 from torch import Tensor
 
-from lightlike.spectrum.dense import (
-    from_singular_values,
-    from_symmetric,
-    singular_values,
-)
+from lightlike.spectrum.dense import from_singular_values, from_symmetric, singular_values
+from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.operator import Factor
+from lightlike.spectrum.rounding import SMALL
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, choose, routes
 from lightlike.spectrum.spectrum import Spectrum
+from lightlike.spectrum.symmetric import SymmetricMatrix
 
 Product = Callable[[Tensor], Tensor]
 
-# Eigenvalues below this share of the largest are taken to the refinement. The mixture with larger
-# ones is then of the order eps / √share, and what is left of it after removal of the order eps.
-SMALL = 1e-8
 # Largest relative error n eps cond(C) of a singular value that scaling may leave.
 WELL_CONDITIONED = 1e-4
 
@@ -66,6 +62,33 @@ class Decomposition:
         """A Aᵀ or Aᵀ A."""
         return self.factor.gram(self.budget) if self.left else self.factor.metric()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D), the shape of A."""
+        return self.factor.shape
+
+    @property
+    def method(self) -> str:
+        """The route."""
+        return self.route.method
+
+    @cached_property
+    def explicit(self) -> SymmetricMatrix:
+        """`matrix`, and what it tells without eigenvalues."""
+        return SymmetricMatrix(self.matrix, self.precision)
+
+    @property
+    def symmetric(self) -> SymmetricMatrix | None:
+        """`explicit`, unless the route does without it."""
+        return None if self.method == "svd" else self.explicit
+
+    @property
+    def trace(self) -> float | None:
+        """The trace tr Aᵀ A if `matrix` or the eigenvalues are at hand, None otherwise."""
+        if "matrix" in vars(self):
+            return self.explicit.trace
+        return self.spectrum.trace if self.spectrum.known else None
+
     @cached_property
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues of `matrix`, ascending, and its eigenvectors in columns."""
@@ -73,8 +96,8 @@ class Decomposition:
         return values, vectors
 
     @cached_property
-    def first(self) -> Spectrum:
-        """The spectrum as the route gives it, before any refinement."""
+    def first(self) -> Eigenvalues:
+        """The eigenvalues as the route gives them, before any refinement."""
         if self.route.method == "svd":
             return self.by_svd(self.route.reason)
         return from_symmetric(
@@ -83,9 +106,13 @@ class Decomposition:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """The spectrum with its small end refined where rounding hid something.
+        """The spectrum, whose eigenvalues are computed when something needs them."""
+        return Spectrum(self)
 
-        If refinement does not fit in the budget, the unrefined one, whose `rank_bounds` say what
+    def solve(self) -> Eigenvalues:
+        """The eigenvalues, their small end refined where rounding hid something.
+
+        If refinement does not fit in the budget, the unrefined ones, whose `rank_bounds` say what
         is open.
         """
         first = self.first
@@ -108,7 +135,7 @@ class Decomposition:
             return self.by_subspace()
         return first
 
-    def by_scaling(self) -> Spectrum | None:
+    def by_scaling(self) -> Eigenvalues | None:
         """Small ones from the Cholesky factor of the scaled matrix, or None if that is singular."""
         matrix = self.matrix
         size = len(matrix)
@@ -127,13 +154,13 @@ class Decomposition:
         small = torch.linalg.svdvals(norms[:, None] * factor)
         return self._merged(small, "the small ones by scaling")
 
-    def by_svd(self, reason: str) -> Spectrum:
+    def by_svd(self, reason: str) -> Eigenvalues:
         """From the singular values of A written out."""
         values = singular_values(self.factor.dense())
         method = self.route.method
         return from_singular_values(values, self.factor.shape, self.precision, method, reason)
 
-    def by_subspace(self) -> Spectrum:
+    def by_subspace(self) -> Eigenvalues:
         """Large eigenvalues as they are, small ones from A on their eigenvectors."""
         values, vectors = self.vectors
         products: tuple[Product, Product] = self.factor.mv, self.factor.rmv
@@ -147,8 +174,8 @@ class Decomposition:
         merged = torch.cat([roots, refined]).sort(descending=True).values
         return self._merged(merged, f"the {few:,} small ones refined in their subspace")
 
-    def _merged(self, singular: Tensor, how: str) -> Spectrum:
-        """The first spectrum's large eigenvalues, and small ones from refined singular values."""
+    def _merged(self, singular: Tensor, how: str) -> Eigenvalues:
+        """The first ones' large eigenvalues, and small ones from refined singular values."""
         first = self.first
         large = first.eigenvalues[first.eigenvalues > SMALL * first.largest].sqrt()
         merged = torch.cat([large, singular[len(large) : min(first.shape)]])

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from lightlike.spectrum.spectrum import EPS, Spectrum
+from lightlike.spectrum.eigenvalues import Eigenvalues
+from lightlike.spectrum.rounding import EPS, eigenvalue_floor, rank_tolerance, worth
+from lightlike.spectrum.symmetric import SymmetricMatrix
 
-
-def eigenvalue_floor(size: int, largest: float, precision: float = EPS) -> float:
-    """Absolute error of the eigenvalues of an explicit n × n matrix: about √n eps λ_1, doubled.
-
-    Rounding of the entries and of the decomposition are both of the order eps λ_1; over random
-    and trained networks the largest error seen stays below this.
-    """
-    return 10.0 * math.sqrt(size) * precision * largest
+# Negative eigenvalues down to this share of the largest pass for rounding.
+NEGATIVE = 1e-8
 
 
 def from_symmetric(
     matrix: Tensor, shape: tuple[int, int], method: str, precision: float = EPS, reason: str = ""
-) -> Spectrum:
-    """The spectrum of an explicit symmetric positive semi-definite matrix.
+) -> Eigenvalues:
+    """The eigenvalues of an explicit symmetric positive semi-definite matrix.
 
     Raises:
         ValueError: if an eigenvalue is negative beyond rounding.
@@ -30,7 +24,7 @@ def from_symmetric(
     values = torch.linalg.eigvalsh(matrix).flip(0)
     largest = float(values[0]) if len(values) else 0.0
     floor = eigenvalue_floor(len(values), largest, precision)
-    if len(values) and float(values[-1]) < -max(floor, 1e-8 * largest):
+    if len(values) and float(values[-1]) < -max(floor, NEGATIVE * largest):
         raise ValueError(
             f"the matrix is not positive semi-definite: its smallest eigenvalue is "
             f"{float(values[-1]):.3g}, its largest {largest:.3g}"
@@ -43,17 +37,7 @@ def from_symmetric(
     if trace == 0.0 and precision <= EPS:
         bounds = 0, 0  # ‖A‖² = 0
     kind = worth(precision)
-    return Spectrum(kept, trace, shape, kind, method, floor, residue, bounds, reason, precision)
-
-
-def worth(precision: float) -> str:
-    """Kind of an eigenvalue: exact in float64, certified up to its floor in lower precision."""
-    return "exact" if precision <= EPS else "certified"
-
-
-def rank_tolerance(shape: tuple[int, int], precision: float = EPS) -> float:
-    """max(K, D) · eps: singular values below this share of the largest count as zero."""
-    return max(shape) * precision
+    return Eigenvalues(kept, trace, shape, kind, method, floor, residue, bounds, reason, precision)
 
 
 def from_singular_values(
@@ -62,8 +46,8 @@ def from_singular_values(
     precision: float = EPS,
     method: str = "svd",
     reason: str = "",
-) -> Spectrum:
-    """The spectrum of Aᵀ A from the singular values of A, each accurate to about eps s_1.
+) -> Eigenvalues:
+    """The eigenvalues of Aᵀ A from the singular values of A, each accurate to about eps s_1.
 
     The cut is `rank_tolerance`. A value within a factor 1.5 above or 2 below it is close to call.
     Values from a forward pass in lower precision bound the rank from below only.
@@ -76,7 +60,7 @@ def from_singular_values(
         upper = min(shape)
     squares = values.square()
     residue = float(squares[kept]) if kept < len(values) else 0.0
-    return Spectrum(
+    return Eigenvalues(
         squares[:kept], float(squares.sum()), shape, worth(precision), method, cut**2, residue,
         (lower, upper), reason, precision,
     )  # fmt: skip
@@ -93,3 +77,33 @@ def singular_values(matrix: Tensor) -> Tensor:
         tall = torch.linalg.qr(tall, mode="r").R
     values: Tensor = torch.linalg.svdvals(tall)
     return values
+
+
+class DenseMatrix:
+    """A positive semi-definite matrix that is at hand, without a root, as a spectrum's source.
+
+    Args:
+        matrix: Symmetric, (n, n) float64.
+
+    Raises:
+        ValueError: if an eigenvalue is negative beyond rounding.
+    """
+
+    method = "dense"
+    precision = EPS
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.symmetric = SymmetricMatrix(matrix)
+        self.shape = (len(matrix), len(matrix))
+        # A Cholesky factor of G + slack · I says that no eigenvalue is below −slack; without one
+        # the eigenvalues must tell.
+        largest = float(matrix.diagonal().max()) if len(matrix) else 0.0
+        moved = matrix.clone()
+        moved.diagonal().add_(0.5 * NEGATIVE * largest)
+        if int(torch.linalg.cholesky_ex(moved).info):
+            self.solve()
+
+    def solve(self) -> Eigenvalues:
+        """Compute the eigenvalues."""
+        reason = "eigenvalues of the matrix itself"
+        return from_symmetric(self.symmetric.entries, self.shape, self.method, reason=reason)
