@@ -186,3 +186,26 @@ def test_factors_are_recognised():
     v, u = torch.ones(7, 2, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
     assert torch.equal(factor.mv(v), root @ v)
     assert torch.equal(factor.rmv(u), root.T @ u)
+
+
+@pytest.mark.parametrize("zeros", [0, 3])
+def test_short_of_memory_only_what_is_close_to_call_is_refined(zeros):
+    """Singular values over nine orders, some exactly zero, and a budget for few vectors."""
+    rows, columns = 40, 4000
+    generator = torch.Generator().manual_seed(zeros)
+    left = torch.linalg.qr(torch.randn(rows, rows, generator=generator).double()).Q
+    right = torch.linalg.qr(torch.randn(columns, rows, generator=generator).double()).Q
+    s = torch.logspace(0, -9, rows, dtype=torch.float64)
+    s[rows - zeros :] = 0.0
+    matrix = (left * s) @ right.T
+    factor = ExplicitFactor(matrix)
+    few = 8 * (3 * rows**2 + 4 * columns * 20)
+    route = next(r for r in routes(rows, columns, Cost(1.0, 1.0)) if r.method == "gram")
+    found = Decomposition(factor, route, few).solve()
+    assert "refined in their subspace" in found.reason
+    assert len(found.eigenvalues) == rows - zeros
+    exact = torch.linalg.svdvals(matrix)[: rows - zeros]
+    floor = eigenvalue_floor(rows, 1.0)
+    allowed = torch.where(exact**2 > 4 * floor, floor / exact, 1e-12)
+    assert bool(((found.eigenvalues.sqrt() - exact).abs() <= allowed).all())
+    assert found.rank_bounds == (rows - zeros, rows - zeros)
