@@ -27,7 +27,7 @@ STRIP, NARROW = 32 << 20, 256
 
 
 def add_gram(
-    blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool
+    blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool, last: bool
 ) -> dict[Unit, float]:
     """Add the units' inner products between all rows to the lower triangle of out (K, K).
 
@@ -36,6 +36,7 @@ def add_gram(
         units: The units to add.
         out: The matrix; uninitialised before the first pass.
         first: Whether nothing has been written to it yet.
+        last: Whether nothing will be added any more: then the upper triangle is filled in.
 
     Returns:
         What each unit adds to the trace.
@@ -47,7 +48,9 @@ def add_gram(
         first = False
     rest = [unit for unit in units if unit not in written]
     if rest or first:
-        _add_tiles(blocks, rest, out, traces, first=first)
+        _add_tiles(blocks, rest, out, traces, first=first, last=last)
+    elif last:
+        mirror(out)
     return traces
 
 
@@ -58,6 +61,7 @@ def _add_tiles(
     traces: dict[Unit, float],
     *,
     first: bool,
+    last: bool,
 ) -> None:
     tiles: list[tuple[slice, Block]] = []
     start = 0
@@ -72,12 +76,17 @@ def _add_tiles(
             noted = traces if theirs is mine else None
             if mine.keep is None and theirs.keep is None:
                 add_tile(mine, theirs, units, target, noted, fresh=first)
-                continue
-            height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
-            tile = out.new_empty(height, width)
-            add_tile(mine, theirs, units, tile, noted, fresh=True)
-            counted = theirs.kept(mine.kept(tile).T).T
-            target.copy_(counted) if first else target.add_(counted)
+            else:
+                height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
+                tile = out.new_empty(height, width)
+                add_tile(mine, theirs, units, tile, noted, fresh=True)
+                counted = theirs.kept(mine.kept(tile).T).T
+                target.copy_(counted) if first else target.add_(counted)
+            if last and theirs is mine:
+                mirror(target)
+            elif last:
+                # Now, while the tile is in the caches.
+                out[columns, rows] = target.T
 
 
 def add_tile(

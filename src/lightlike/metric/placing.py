@@ -11,7 +11,7 @@ from torch import Tensor
 from lightlike.errors import LightlikeError
 from lightlike.metric.capture import Capture, Captured, Key, reached
 from lightlike.metric.contractions import Layout
-from lightlike.metric.contractions.layout import Place, find_place
+from lightlike.metric.contractions.layout import Place, find_place, possible_places
 from lightlike.metric.jacobian import differentiate
 from lightlike.problem.data import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
@@ -27,11 +27,13 @@ class Places:
         places: The dimension along which samples lie, None if there is none.
         wide: Calls whose output was the same for all samples and is handed out once for each.
         seen: Whether the batch had more than one sample, so that there was something to see.
+        graph_bytes: What the forward pass left in memory for the backward pass.
     """
 
     places: dict[Key, Place | None]
     wide: frozenset[Key]
     seen: bool
+    graph_bytes: int
 
     def widened(self, samples: int) -> dict[Key, int]:
         """What a `Capture` of a batch is to widen."""
@@ -53,29 +55,23 @@ def forward(evaluator: Evaluator, batch: Batch, widened: dict[Key, int] | None =
     return outputs, capture, reached(outputs.h, evaluator.leaves)
 
 
-def graph_bytes(evaluator: Evaluator, batch: Batch) -> int:
-    """Bytes that the autograd graph of a batch holds beyond the parameters."""
-    own = {value.untyped_storage().data_ptr() for value in evaluator.values.values()}
-    saved: dict[int, int] = {}
-
-    def pack(t: Tensor) -> Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in own:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        outputs = evaluator.outputs(batch)
-    return sum(saved.values()) + outputs.h.nbytes
-
-
 def place_samples(evaluator: Evaluator, batch: Batch) -> tuple[Places, Forward]:
     """Places of the samples, found by differentiating the outputs of single ones.
 
     Calls without a place whose output depends on no other measured parameter, such as embeddings of
     positions, are tried again handed out once for each sample.
     """
-    first = forward(evaluator, batch)
+    own = {value.untyped_storage().data_ptr() for value in evaluator.values.values()}
+    saved: dict[int, int] = {}
+
+    def note(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        first = forward(evaluator, batch)
+    size = sum(n for pointer, n in saved.items() if pointer not in own)
     places = _find(first)
     samples = first[0].samples
     unplaced = {c.key for c in first[1].calls if places[c.key] is None and c.fresh}
@@ -83,14 +79,14 @@ def place_samples(evaluator: Evaluator, batch: Batch) -> tuple[Places, Forward]:
         try:
             second = forward(evaluator, batch, dict.fromkeys(unplaced, samples))
         except LightlikeError:  # the model depends on the shape that was changed
-            return Places(places, frozenset(), samples > 1), first
+            return Places(places, frozenset(), samples > 1, size), first
         found = _find(second)
         same = close(second[0].h, first[0].h, second[1].precision)
         if same and second[0].samples == samples:
             wide = frozenset(key for key in unplaced if found.get(key) is not None)
             if wide == unplaced:
-                return Places(found, wide, True), second
-    return Places(places, frozenset(), samples > 1), first
+                return Places(found, wide, True, size), second
+    return Places(places, frozenset(), samples > 1, size), first
 
 
 def close(a: Tensor, b: Tensor, precision: float) -> bool:
@@ -107,6 +103,10 @@ def _find(passed: Forward) -> dict[Key, Place | None]:
     if samples == 1 or not calls:
         # Any dimension of one entry will do; the whole tensor belongs to the one sample anyway.
         return {c.key: Place(0) for c in calls}
+    possible = [possible_places(c.shape, c.call.axes(c.shape), samples) for c in calls]
+    if all(len(found) == 1 for found in possible):
+        # Nothing to choose; if samples lie nowhere after all, the witness will notice.
+        return {c.key: found[0] for c, found in zip(calls, possible, strict=True)}
     edges = [c.edge for c in calls]
     probes: list[list[tuple[int, Tensor]]] = [[] for _ in calls]
     for index in (samples - 1, 0):
@@ -114,11 +114,11 @@ def _find(passed: Forward) -> dict[Key, Place | None]:
         rows = slice(index * outputs.positions, (index + 1) * outputs.positions)
         noise = torch.randn(cotangent[rows].shape, generator=torch.Generator().manual_seed(index))
         cotangent[rows] = noise.to(cotangent)
-        found = differentiate(outputs.h, edges, cotangent, retain=True)
-        for probe, gradient in zip(probes, found, strict=True):
+        gradients = differentiate(outputs.h, edges, cotangent, retain=True)
+        for probe, gradient in zip(probes, gradients, strict=True):
             if gradient is not None:
                 probe.append((index, gradient))
     return {
-        c.key: find_place(c.shape, c.call.axes(c.shape), samples, probe)
-        for c, probe in zip(calls, probes, strict=True)
+        c.key: find_place(found, samples, probe)
+        for c, found, probe in zip(calls, possible, probes, strict=True)
     }

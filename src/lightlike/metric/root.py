@@ -180,10 +180,10 @@ class Root:
                     ],
                     units,
                 )
-                found = add_gram(joined, units, out, first=not index)
+                last = index == len(memory.passes) - 1
+                found = add_gram(joined, units, out, first=not index, last=last)
                 for unit, trace in found.items():
                     self.traces[unit.layer] = self.traces.get(unit.layer, 0.0) + trace
-            mirror(out)
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)
         scale = float(u.norm()) * float(out.diagonal().sum()) + self._size(witness) ** 2

@@ -26,7 +26,7 @@ from lightlike.metric.buffers import empty
 from lightlike.metric.capture import Capture, Captured
 from lightlike.metric.contractions import Layout
 from lightlike.metric.jacobian import Backward, gradient_error, whitening
-from lightlike.metric.placing import close, forward, graph_bytes, place_samples
+from lightlike.metric.placing import close, forward, place_samples
 from lightlike.metric.units import Unit, find_units, unit_factor
 from lightlike.metric.witness import Witness
 from lightlike.problem.data import Batch
@@ -69,11 +69,10 @@ class Sweep:
         with isolated():
             return gradient_error(self.evaluator, next(self.problem.batches()))
 
-    @cached_property
+    @property
     def graph_bytes(self) -> int:
         """Bytes that a forward pass over the first batch leaves for the backward pass."""
-        with isolated():
-            return graph_bytes(self.evaluator, next(self.problem.batches()))
+        return self._places.graph_bytes
 
     def blocks(self, units: Sequence[Unit], stage: str) -> Iterator[list[Block]]:
         """The blocks of each batch, factors for the given units only."""

@@ -70,29 +70,36 @@ def positions_of(g: Tensor, channel: int = -1) -> Tensor:
     return g.transpose(0, 1).movedim(channel, -1).flatten(2, -2).transpose(0, 1)
 
 
-def find_place(
-    shape: Sequence[int], allowed: Sequence[int], samples: int, probes: Sequence[tuple[int, Tensor]]
-) -> Place | None:
-    """The dimension along which samples lie, from where gradients of single samples vanish.
+def possible_places(shape: Sequence[int], allowed: Sequence[int], samples: int) -> list[Place]:
+    """Where samples can lie in a call's output, from its shape alone.
 
     Args:
-        shape: Of a call's output.
+        shape: Of the output.
         allowed: Dimensions that can hold samples.
+        samples: s.
+    """
+    found = []
+    for axis in allowed:
+        entries, remainder = divmod(shape[axis], samples)
+        if not remainder and entries:
+            found += [Place(axis, fastest) for fastest in (False, True)[: min(entries, 2)]]
+    return found
+
+
+def find_place(
+    places: Sequence[Place], samples: int, probes: Sequence[tuple[int, Tensor]]
+) -> Place | None:
+    """The place of the samples, from where gradients of single ones vanish; None if none fits.
+
+    Args:
+        places: Those to choose from.
         samples: s.
         probes: Pairs of a sample's index and the gradient at the output of some function of that
             sample's outputs alone: zero at all other samples, if these do not touch one another.
-
-    Returns:
-        None if there is no such dimension.
     """
-    for axis in allowed:
-        entries, remainder = divmod(shape[axis], samples)
-        if remainder or not entries:
-            continue
-        for fastest in (False, True) if entries > 1 else (False,):
-            place = Place(axis, fastest)
-            if all(_inside(g, Layout(samples, place), index) for index, g in probes):
-                return place
+    for place in places:
+        if all(_inside(g, Layout(samples, place), index) for index, g in probes):
+            return place
     return None
 
 
