@@ -80,6 +80,8 @@ def draw_gram(figures: dict[str, Any]) -> str:
     rates = floor["operations_per_second"].items()
     speeds = "; ".join(f"{name}: {rate['median'] / 1e9:.0f}" for name, rate in rates)
     lines.append(f"- GFLOP/s in float64 — {speeds}.")
+    planned = figures["planned_beyond_result_mib"]
+    lines.append(f"- Memory that the plan foresees for ours: {planned:,.0f} MiB beyond the result.")
     apart = figures["eigenvalue_difference"].items()
     if apart:
         found = "; ".join(f"{name}: {value:.1e}" for name, value in apart)
