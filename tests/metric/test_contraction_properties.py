@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")
 seeds = st.integers(0, 9999)
 few = st.integers(1, 3)
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
-LIKELIHOODS = ["gaussian", "categorical", "bernoulli", "poisson", "heteroscedastic"]
+LIKELIHOODS = ["gaussian", "categorical", "bernoulli", "poisson", "heteroscedastic_gaussian"]
 
 
 def cut(x, sizes):
@@ -41,7 +41,7 @@ def tasks(draw, shape, tokens=0):
 
 def headed(body, x, last):
     """A body, a bounded function, and a head on the mean over positions or on each."""
-    h = body(x)
+    h = body(x.float() if x.is_floating_point() else x)
     channel = h.ndim - 1 if last or h.ndim == 2 else 1
     head = nn.Linear(h.shape[channel], 2)
 
@@ -53,20 +53,15 @@ def headed(body, x, last):
 
 
 def check(body, task, likelihood="gaussian", last=True, dtype=torch.float64, contracted=True):
+    """Measure a layer inside a small network; all calls are contracted unless told otherwise."""
     batches, seed = task
     body.eval()
-    model = headed(body, batches[0][0].float(), last) if not _is_index(batches) else None
-    model = model or headed(body, batches[0][0], last)
-    model = nets.fill(model, seed).to(dtype)
+    model = nets.fill(headed(body, batches[0][0], last), seed).to(dtype)
     root = check_root(model, batches, likelihood)
     if contracted:
         assert all(unit.contracted for unit in root.units)
         assert set(root.sweep.ways) == {"aligned"}
     return root
-
-
-def _is_index(batches):
-    return not batches[0][0].is_floating_point()
 
 
 @st.composite
@@ -110,21 +105,33 @@ def convolutions(draw, transposed):
 
 
 @settings(max_examples=25, deadline=None)
-@given(convolutions(transposed=False), st.sampled_from(LIKELIHOODS), st.sampled_from(DTYPES), st.data())
+@given(
+    convolutions(transposed=False), st.sampled_from(LIKELIHOODS), st.sampled_from(DTYPES), st.data()
+)
 def test_convolutions(convolution, likelihood, dtype, data):
     layer, shape = convolution
     check(layer, data.draw(tasks(shape)), likelihood, False, dtype)
 
 
 @settings(max_examples=20, deadline=None)
-@given(convolutions(transposed=True), st.sampled_from(LIKELIHOODS), st.sampled_from(DTYPES), st.data())
+@given(
+    convolutions(transposed=True), st.sampled_from(LIKELIHOODS), st.sampled_from(DTYPES), st.data()
+)
 def test_transposed_convolutions(convolution, likelihood, dtype, data):
     layer, shape = convolution
     check(layer, data.draw(tasks(shape)), likelihood, False, dtype)
 
 
 @settings(max_examples=25, deadline=None)
-@given(few, few, st.booleans(), st.lists(few, max_size=2), st.sampled_from(LIKELIHOODS), st.sampled_from(DTYPES), st.data())
+@given(
+    few,
+    few,
+    st.booleans(),
+    st.lists(few, max_size=2),
+    st.sampled_from(LIKELIHOODS),
+    st.sampled_from(DTYPES),
+    st.data(),
+)
 def test_linear_layers(ins, outs, bias, positions, likelihood, dtype, data):
     task = data.draw(tasks((*positions, ins)))
     check(nn.Linear(ins, outs, bias=bias), task, likelihood, True, dtype)
@@ -148,14 +155,15 @@ def normalisations(draw):
     if kind == "instance":
         layer = nn.InstanceNorm1d(channels, affine=True, track_running_stats=True)
         return layer, (channels, positions[0] + 1), False
-    return nn.GroupNorm(draw(st.sampled_from([1, 2])), channels), (channels, *positions), False
+    # PyTorch refuses one value a channel.
+    shape = channels, positions[0] + 1, *positions[1:]
+    return nn.GroupNorm(draw(st.sampled_from([1, 2])), channels), shape, False
 
 
 @settings(max_examples=25, deadline=None)
 @given(normalisations(), st.sampled_from(LIKELIHOODS), st.data())
 def test_normalisations(normalisation, likelihood, data):
     layer, shape, last = normalisation
-    assume(isinstance(layer, nn.BatchNorm1d) or len(shape) != 3 or True)
     check(layer, data.draw(tasks(shape)), likelihood, last, contracted=False)
 
 
