@@ -252,3 +252,20 @@ def test_layers_in_other_layouts(steps, ahead, kind, data):
     batches, seed = data.draw(tasks((steps, 2, 3)))
     root = check_root(nets.fill(model, seed), batches)
     assert set(root.sweep.ways) == {"aligned"}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("ending", [nn.Flatten, lambda: nets.Call(channels_last_mean)])
+def test_batch_normalisation_of_a_single_image(frozen, ending):
+    """PyTorch's batched backward pass is wrong here; see `normalisation.batch_norm`."""
+    body = nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.Tanh(), ending())
+    x = nets.normal(3, 1, 4, 4)
+    width = body.eval()(x[:1].float()).shape[1]
+    model = nets.fill(nn.Sequential(body, nn.Linear(width, 2)), 0).double()
+    body[1].requires_grad_(not frozen)
+    root = check_root(model, [(x[:1], None), (x[1:], None)])
+    assert root.sweep.ways == ["aligned"] * 2
+
+
+def channels_last_mean(_, x):
+    return x.movedim(1, -1).flatten(1, -2).mean(1)
