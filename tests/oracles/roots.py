@@ -29,6 +29,7 @@ def check_root(model, batches, likelihood="gaussian"):
     with patch.dict(CONTRACTIONS, clear=True):
         generic = ll.fisher(model, batches, likelihood).root
         assert near(generic.gram(), rows @ rows.T, size**2)
+    root.gram()  # so that the ways are those of all layers
     return root
 
 

@@ -99,7 +99,7 @@ class ConvolutionCall(Call):
         patches = self.geometry.patches(batched)  # (B, pixels, c_in, kernel)
         outers = []
         for part, group in zip(rows, patches.chunk(self.geometry.groups, 2), strict=True):
-            x = group.reshape(layout.samples, part.shape[2], -1)
+            x = layout.spread(group).reshape(layout.samples, part.shape[2], -1)
             if bias:
                 x = torch.nn.functional.pad(x, (0, 1), value=1.0)
             outers.append(Outer(x, part, bias=bias))
