@@ -16,12 +16,8 @@ from lightlike.metric.contractions.outer import Outer
 from lightlike.metric.contractions.patches import Geometry
 
 
-class ConvolutionCall(Call):
-    """`torch.nn.functional.conv1d`, `conv2d` or `conv3d`, with stride, padding, dilation, groups.
-
-    With the input cut into patches x_p ∈ R^{c_in · kernel}, a row on the weight is Σ_p g_p x_pᵀ,
-    in each group of channels on its own.
-    """
+class SpatialCall(Call):
+    """A call on tensors (B, C, *pixels), or (C, *pixels), with a kernel."""
 
     def __init__(
         self,
@@ -35,6 +31,22 @@ class ConvolutionCall(Call):
         self.kernel, self.geometry = kernel, geometry
         self.channel = -len(kernel) - 1
 
+    def axes(self, shape: torch.Size) -> Sequence[int]:
+        """Only those before the channels."""
+        return range(len(shape) + self.channel)
+
+    def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
+        """Σ_p g_p."""
+        return positions_of(g, self.channel).sum(2)
+
+
+class ConvolutionCall(SpatialCall):
+    """`torch.nn.functional.conv1d`, `conv2d` or `conv3d`, with stride, padding, dilation, groups.
+
+    With the input cut into patches x_p ∈ R^{c_in · kernel}, a row on the weight is Σ_p g_p x_pᵀ,
+    in each group of channels on its own.
+    """
+
     @classmethod
     def run(
         cls, func: Callable[..., Any], names: Names, args: Any, kwargs: Any
@@ -46,10 +58,6 @@ class ConvolutionCall(Call):
         if not call.uses:
             return None
         return func(x, fixed(weight, call.weight), fixed(bias, call.bias), *settings), call
-
-    def axes(self, shape: torch.Size) -> Sequence[int]:
-        """Only outputs with a batch dimension: (B, C, *pixels)."""
-        return range(len(shape) + self.channel)
 
     def pair_operations(self, shape: torch.Size, samples: int) -> float:
         """Multiplications for the inner product of two rows."""
@@ -76,10 +84,6 @@ class ConvolutionCall(Call):
         parts = self._outers(g, layout, bias=False)
         return parts[0] if len(parts) == 1 else Grouped(parts)
 
-    def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
-        """Σ_p g_p."""
-        return positions_of(g, self.channel).sum(2)
-
     def factor(self, unit: tuple[str, ...], g: Tensor, layout: Layout) -> Factor:
         """The factor on a unit; without groups, weight and bias are one outer product."""
         if len(unit) < 2:
@@ -99,31 +103,19 @@ class ConvolutionCall(Call):
         patches = self.geometry.patches(batched)  # (B, pixels, c_in, kernel)
         outers = []
         for part, group in zip(rows, patches.chunk(self.geometry.groups, 2), strict=True):
-            x = group.reshape(layout.samples, part.shape[2], -1)
+            x = layout.spread(group).reshape(layout.samples, part.shape[2], -1)
             if bias:
                 x = torch.nn.functional.pad(x, (0, 1), value=1.0)
             outers.append(Outer(x, part, bias=bias))
         return outers
 
 
-class TransposedConvolutionCall(Call):
+class TransposedConvolutionCall(SpatialCall):
     """`torch.nn.functional.conv_transpose1d`, `2d` or `3d`.
 
     The adjoint of a convolution: a row on the weight (c_in, c_out, kernel) is Σ_p x_p ⊗ the patch
     of g that the input pixel p spreads to, in each group of channels on its own.
     """
-
-    def __init__(
-        self,
-        x: Tensor,
-        weight: str | None,
-        bias: str | None,
-        kernel: torch.Size,
-        geometry: Geometry,
-    ) -> None:
-        self.x, self.weight, self.bias = x, weight, bias
-        self.kernel, self.geometry = kernel, geometry
-        self.channel = -len(kernel) - 1
 
     @classmethod
     def run(
@@ -138,10 +130,6 @@ class TransposedConvolutionCall(Call):
         if not call.uses:
             return None
         return func(x, fixed(weight, call.weight), fixed(bias, call.bias), *settings), call
-
-    def axes(self, shape: torch.Size) -> Sequence[int]:
-        """Only outputs with a batch dimension: (B, C, *pixels)."""
-        return range(len(shape) + self.channel)
 
     def pair_operations(self, shape: torch.Size, samples: int) -> float:
         """Multiplications for the inner product of two rows."""
@@ -165,10 +153,6 @@ class TransposedConvolutionCall(Call):
             for mine, theirs in zip(x.chunk(groups, -1), patches.chunk(groups, 3), strict=True)
         ]
         return Dense(torch.cat(parts, -1))
-
-    def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
-        """Σ_p g_p."""
-        return positions_of(g, self.channel).sum(2)
 
     def _width(self, channels: int) -> int:
         inputs = self.x.shape[self.channel]

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-
 import torch
 from torch import Tensor
 
+from lightlike.metric.contractions.compound import Compound
 from lightlike.metric.contractions.factor import Factor
 
 
-class Grouped(Factor):
+class Grouped(Compound):
     """Factors of the same rows side by side; their columns follow one another."""
 
-    def __init__(self, parts: Sequence[Factor]) -> None:
-        self.parts = list(parts)
-        self.samples, self.per_sample = parts[0].samples, parts[0].per_sample
-        self.width = sum(part.width for part in parts)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held."""
-        return sum(part.nbytes for part in self.parts)
-
-    @property
-    def form(self) -> Hashable:
-        """The forms of the parts."""
-        return type(self).__name__, *(part.form for part in self.parts)
+    def _width(self) -> int:
+        return sum(part.width for part in self.parts)
 
     @property
     def written(self) -> bool:
@@ -59,28 +46,10 @@ class Grouped(Factor):
         """Sum of squares of all entries."""
         return sum(part.squared_norm() for part in self.parts)
 
-    def settled(self) -> Factor:
-        """Each group in its leanest form."""
-        return Grouped([part.settled() for part in self.parts])
-
     def scaled(self, weights: Tensor) -> Factor:
         """Columns multiplied by weights, group by group."""
         pieces = torch.split(weights, [part.width for part in self.parts])
         return Grouped([p.scaled(w) for p, w in zip(self.parts, pieces, strict=True)])
-
-    def narrow(self, start: int, length: int) -> Grouped:
-        """The factor of some of the samples."""
-        return Grouped([part.narrow(start, length) for part in self.parts])
-
-    def blank(self, samples: int) -> Grouped:
-        """Zero rows for some other samples."""
-        return Grouped([part.blank(samples) for part in self.parts])
-
-    @classmethod
-    def join(cls, parts: Sequence[Factor]) -> Grouped:
-        """One factor for the samples of several."""
-        columns = zip(*(part.parts for part in parts if isinstance(part, Grouped)), strict=True)
-        return cls([column[0].join(column) for column in columns])
 
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
         """Inner products with another factor's rows, written or added to out group by group."""

@@ -47,7 +47,7 @@ class NormalisationCall(Call):
         for kind, name in (("weight", call.weight), ("bias", call.bias)):
             if kind in arguments:
                 arguments[kind] = fixed(arguments[kind], name)
-        return func(**arguments), call
+        return STEADY.get(func, func)(**arguments), call
 
     def pair_operations(self, shape: torch.Size, samples: int) -> float:
         """Multiplications for the inner product of two rows."""
@@ -63,15 +63,48 @@ class NormalisationCall(Call):
 
     def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """Σ_p g_p ∘ u_p."""
-        normalised = layout.spread(self.func(self.x, **self.bound)).unsqueeze(0)
+        normalised = layout.spread(self._normalise(self.x)).unsqueeze(0)
         return Dense(torch.einsum("kspd,spd->ksd", self._rows(g), self._rows(normalised)[0]))
 
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """Σ_p g_p."""
         return self._rows(g).sum(2)
 
+    def _normalise(self, x: Tensor) -> Tensor:
+        return STEADY.get(self.func, self.func)(x, **self.bound)
+
     def _rows(self, t: Tensor) -> Tensor:
         """(k, *layout.spread(y)) as (k, samples, positions, width)."""
         if self.func in LAST:
             return t.reshape(*t.shape[:2], -1, self.width)
         return positions_of(t, 1 - self.x.ndim)
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """`torch.nn.functional.batch_norm`; in eval mode by operations on single entries.
+
+    The backward pass of PyTorch's own kernel is wrong there when it is batched by vmap: for a
+    single image, if the gradient lies channels last (seen in 2.13).
+    """
+    if training or running_mean is None or running_var is None:
+        return functional.batch_norm(
+            input, running_mean, running_var, weight, bias, training, momentum, eps
+        )
+    sizes = [-1, *[1] * (input.ndim - 2)]
+    scale = torch.rsqrt(running_var + eps)
+    scale = scale if weight is None else scale * weight
+    y = (input - running_mean.view(sizes)) * scale.view(sizes)
+    return y if bias is None else y + bias.view(sizes)
+
+
+# What is called in place of PyTorch's own.
+STEADY: dict[Callable[..., Any], Callable[..., Tensor]] = {functional.batch_norm: batch_norm}

@@ -7,29 +7,18 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
+from lightlike.metric.contractions.compound import Compound
 from lightlike.metric.contractions.factor import Factor
 from lightlike.metric.contractions.lookup import Lookup
 from lightlike.metric.contractions.outer import Outer, combine
 from lightlike.metric.contractions.split import inner
 
 
-class Total(Factor):
+class Total(Compound):
     """The sum of factors of the same rows, as for a table that is embedding and output layer."""
 
-    def __init__(self, parts: Sequence[Factor]) -> None:
-        self.parts = list(parts)
-        self.samples, self.per_sample = parts[0].samples, parts[0].per_sample
-        self.width = parts[0].width
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held."""
-        return sum(part.nbytes for part in self.parts)
-
-    @property
-    def form(self) -> Hashable:
-        """The forms of the parts."""
-        return type(self).__name__, *(part.form for part in self.parts)
+    def _width(self) -> int:
+        return self.parts[0].width
 
     @property
     def written(self) -> bool:
@@ -49,24 +38,6 @@ class Total(Factor):
     def pull(self, u: Tensor) -> Tensor:
         """Rows transposed times u: (k, s, c) -> (width, c)."""
         return torch.stack([part.pull(u) for part in self.parts]).sum(0)
-
-    def settled(self) -> Factor:
-        """The sum of the settled parts."""
-        return Total([part.settled() for part in self.parts])
-
-    def narrow(self, start: int, length: int) -> Total:
-        """The factor of some of the samples."""
-        return Total([part.narrow(start, length) for part in self.parts])
-
-    def blank(self, samples: int) -> Total:
-        """Zero rows for some other samples."""
-        return Total([part.blank(samples) for part in self.parts])
-
-    @classmethod
-    def join(cls, parts: Sequence[Factor]) -> Total:
-        """One factor for the samples of several."""
-        columns = zip(*(part.parts for part in parts if isinstance(part, Total)), strict=True)
-        return cls([column[0].join(column) for column in columns])
 
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
         """Inner products of each of my parts with each of theirs."""
