@@ -47,7 +47,7 @@ class NormalisationCall(Call):
         for kind, name in (("weight", call.weight), ("bias", call.bias)):
             if kind in arguments:
                 arguments[kind] = fixed(arguments[kind], name)
-        return STEADY.get(func, func)(**arguments), call
+        return steady(func)(**arguments), call
 
     def pair_operations(self, shape: torch.Size, samples: int) -> float:
         """Multiplications for the inner product of two rows."""
@@ -71,7 +71,8 @@ class NormalisationCall(Call):
         return self._rows(g).sum(2)
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return STEADY.get(self.func, self.func)(x, **self.bound)
+        normalised: Tensor = steady(self.func)(x, **self.bound)
+        return normalised
 
     def _rows(self, t: Tensor) -> Tensor:
         """(k, *layout.spread(y)) as (k, samples, positions, width)."""
@@ -108,3 +109,8 @@ def batch_norm(
 
 # What is called in place of PyTorch's own.
 STEADY: dict[Callable[..., Any], Callable[..., Tensor]] = {functional.batch_norm: batch_norm}
+
+
+def steady(func: Callable[..., Any]) -> Callable[..., Any]:
+    """A function, or what stands in for one whose backward pass is not to be relied on."""
+    return STEADY.get(func, func)
