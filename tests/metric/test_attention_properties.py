@@ -39,9 +39,7 @@ def measure(model, n, length, width, size, seed, likelihood="gaussian"):
 
 
 @settings(max_examples=8, deadline=None)
-@given(
-    st.integers(1, 4), few, few, st.booleans(), st.booleans(), st.booleans(), LIKELIHOODS, seeds
-)
+@given(st.integers(1, 4), few, few, st.booleans(), st.booleans(), st.booleans(), LIKELIHOODS, seeds)
 def test_scaled_dot_product_attention(n, length, size, causal, masked, raw, likelihood, seed):
     def forward(self, x, padded):
         q, k, v = self.mix(x).unflatten(-1, (3, 2, 2)).permute(2, 0, 3, 1, 4)
