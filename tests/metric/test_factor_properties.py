@@ -1,4 +1,4 @@
-"""Every factor against its own entries: columns, products, runs of samples, joins, inner products."""
+"""Every factor against its own entries: columns, products, joins and inner products."""
 
 import pytest
 import torch
@@ -241,7 +241,9 @@ def test_inner_products_group_by_group(shapes, data):
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(64, 210), st.integers(1, 2), st.integers(1, 9), st.sampled_from(FORMS)),
+        st.tuples(
+            st.integers(64, 210), st.integers(1, 2), st.integers(1, 9), st.sampled_from(FORMS)
+        ),
         min_size=2,
         max_size=2,
     ),

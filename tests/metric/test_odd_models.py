@@ -110,7 +110,9 @@ MODELS = {
         lambda s, x: linear(torch.tanh(linear(x, s.w, s.b)), s.b[None].expand(2, 3)),
         w=weight(3, 3), b=weight(3),
     ),
-    "matrix by matrix": lambda: nets.Call(lambda s, x: x @ (s.a @ s.b), a=weight(3, 2), b=weight(2, 2)),
+    "matrix by matrix": lambda: nets.Call(
+        lambda s, x: x @ (s.a @ s.b), a=weight(3, 2), b=weight(2, 2)
+    ),
     "layer of a weight": lambda: nets.Call(
         lambda s, x: x @ linear(s.a, s.b), a=weight(3, 2), b=weight(2, 2)
     ),

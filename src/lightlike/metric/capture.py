@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightlike.errors import ModelError
 from lightlike.metric.contractions import CONTRACTIONS, Call
-from lightlike.metric.contractions.normalisation import STEADY
+from lightlike.metric.contractions.normalisation import steady
 
 # Which call of a pass: the parameters it uses, and how many calls used them before.
 Key = tuple[tuple[str, ...], int]
@@ -105,7 +105,7 @@ class Capture(TorchFunctionMode):
 
     def _pass(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A call that is not captured; what functions written in Python call inside may be."""
-        func = STEADY.get(func, func)
+        func = steady(func)
         if (
             isinstance(func, FunctionType)
             and func.__module__ == "torch.nn.functional"
