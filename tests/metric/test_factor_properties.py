@@ -1,4 +1,4 @@
-"""Every factor against its own entries: columns, products, runs of samples, joins."""
+"""Every factor against its own entries: columns, products, joins and inner products."""
 
 import pytest
 import torch

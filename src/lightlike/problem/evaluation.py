@@ -52,6 +52,7 @@ class Evaluator:
                 self.values[entry.name].requires_grad_(True)
         # They keep a second list of their weights, which a functional call leaves changed.
         self._recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase)]
+        self._slots = _slots(model)
         self.device = self.values[selection.entries[0].name].device
 
     @property
@@ -72,7 +73,9 @@ class Evaluator:
         own = batch.copy()
         kept = [(m, m._flat_weights, m._flat_weight_refs) for m in self._recurrent]
         try:
-            result = functional_call(self.model, values or self.values, own.args, own.kwargs)
+            given = values or self.values
+            placed = {slot: given[name] for slot, name in self._slots.items()}
+            result = functional_call(self.model, placed, own.args, own.kwargs, tie_weights=False)
         except Exception as error:
             raise ModelError(
                 f"The model failed on a batch: {type(error).__name__}: {error}.",
@@ -145,3 +148,20 @@ def _snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copies of all parameters and buffers, floating-point ones in double, gradients off."""
     named = [*model.named_parameters(), *model.named_buffers()]
     return {name: value.detach().to(double(value.dtype), copy=True) for name, value in named}
+
+
+def _slots(model: nn.Module) -> dict[str, str]:
+    """Each place of a module that holds a parameter or buffer, and the name that this goes by.
+
+    A module that stands in the model twice has its places once: `functional_call` would find its
+    own values in them the second time, and put these back at the end instead of the model's.
+    """
+    names: dict[int, str] = {}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        names.setdefault(id(tensor), name)
+    return {
+        f"{prefix}.{name}" if prefix else name: names[id(tensor)]
+        for prefix, module in model.named_modules()
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]
+        if tensor is not None
+    }

@@ -54,8 +54,8 @@ CONTRACTIONS: dict[Callable[..., Any], type[Call]] = {
 def register(function: Callable[..., Any], kind: type[Call]) -> None:
     """Contract calls of a PyTorch function, for this process, with a `Call` of your own.
 
-    Nothing has to be trusted: each batch's rows are checked against plain differentiation, and
-    where they disagree the generic path is taken.
+    Nothing has to be trusted: each batch's rows are checked against plain differentiation of the
+    untouched model, and a ConsistencyError is raised where they disagree.
 
     Args:
         function: As a model calls it, such as `torch.nn.functional.linear` or `Tensor.__matmul__`;

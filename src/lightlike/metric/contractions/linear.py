@@ -32,7 +32,7 @@ class LinearCall(Call):
     ) -> tuple[Tensor, Self] | None:
         """Make the call if one of its parameters is measured."""
         x, weight, bias = _linear(*args, **kwargs)
-        call = cls(x.detach(), names(weight), names(bias))
+        call = cls(x.detach(), names(weight), _known(bias, weight.shape[:1], names))
         if not call.uses:
             return None
         return func(x, fixed(weight, call.weight), fixed(bias, call.bias)), call
@@ -109,12 +109,15 @@ class ProductCall(LinearCall):
         if kwargs or len(args) != 3:
             return None
         bias, x, weight = args
-        # A bias of any other shape is broadcast, which the rows of a linear layer do not know.
-        known = names(bias) if bias.shape == weight.shape[1:] else None
-        call = cls(x.detach(), names(weight), known)
+        call = cls(x.detach(), names(weight), _known(bias, weight.shape[1:], names))
         if not call.uses or names(x) is not None:
             return None
         return func(fixed(bias, call.bias), x, fixed(weight, call.weight)), call
+
+
+def _known(bias: Tensor | None, shape: torch.Size, names: Names) -> str | None:
+    """The bias's name; a bias of any other shape is broadcast, which these rows do not know."""
+    return names(bias) if bias is not None and bias.shape == shape else None
 
 
 def _linear(
