@@ -16,7 +16,11 @@ from lightlike.assess.summary import as_html, as_text
 from lightlike.errors import StoreError
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
+from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.spectrum import Spectrum
+
+# Numbers of a length that follow from the others.
+DERIVED = ("total", "complexity", "error")
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,12 @@ class Measurement:
         spectrum = {
             f.name: getattr(self.spectrum, f.name)
             for f in dataclasses.fields(self.spectrum)
-            if f.name != "eigenvalues"
+            if f.name not in ("eigenvalues", "rounding")
         }
+        rounding = self.spectrum.rounding
+        spectrum["rounding"] = None if rounding is None else dataclasses.asdict(rounding)
         length = dataclasses.asdict(self.length)
-        derived = {"total": self.length.total, "complexity": self.length.complexity}
+        derived = {name: getattr(self.length, name) for name in DERIVED}
         header = {
             "parameters": self.parameters,
             "observations": self.observations,
@@ -126,7 +132,9 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
     spectrum = dict(header["spectrum"])
     spectrum["shape"] = tuple(spectrum["shape"])
     spectrum["rank_bounds"] = tuple(spectrum["rank_bounds"])
-    length = {k: v for k, v in header["length"].items() if k not in ("total", "complexity")}
+    if (rounding := spectrum.get("rounding")) is not None:
+        spectrum["rounding"] = Rounding(**rounding)
+    length = {k: v for k, v in header["length"].items() if k not in DERIVED}
     return Measurement(
         parameters=header["parameters"],
         observations=header["observations"],

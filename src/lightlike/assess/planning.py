@@ -13,6 +13,7 @@ from torch import nn
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.problem.precision import name_of
 from lightlike.spectrum.memory import format_bytes, resolve_memory
 from lightlike.spectrum.routes import Route, choose, routes
 from lightlike.spectrum.sketch import Sketch, as_sketch
@@ -25,7 +26,7 @@ class Plan:
     Attributes:
         method: "gram", "metric", "svd" or "sketch".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
-            the sketch.
+            the sketch, and in float64.
         memory: Peak bytes, estimated.
         seconds: Time, estimated from the operations and this machine's matrix-product rate.
         reason: What it would do, with the sizes.
@@ -35,6 +36,7 @@ class Plan:
         rows: K.
         budget: Bytes that may be used.
         rate: Measured float64 operations a second.
+        dtype: "float64" or "float32".
     """
 
     method: str
@@ -48,9 +50,12 @@ class Plan:
     rows: int
     budget: int
     rate: float
+    dtype: str = "float64"
 
     def __str__(self) -> str:
         worth = "exact, every row whitened" if self.exact else "estimated"
+        if not self.exact and self.method != "sketch":
+            worth = f"every row whitened, in {self.dtype}: large eigenvalues, with their error"
         lines = [
             f"D = {self.parameters:,} parameters, N = {self.observations:,} observations, "
             f"K = {self.rows:,} rows ({self.rows // self.observations:,} an observation)",
@@ -77,6 +82,7 @@ def plan(
     parameters: str | Sequence[str] | None = None,
     method: str | Sketch = "auto",
     memory: int | float | str | None = None,
+    dtype: str | torch.dtype = "float64",
 ) -> Plan:
     """What `measure` would do with these arguments: route, exactness, memory and time.
 
@@ -86,7 +92,7 @@ def plan(
     Raises:
         CapacityError: if no exact route fits; it names the sizes and the ways out.
     """
-    return plan_for(fisher(model, data, likelihood, parameters), method, memory)
+    return plan_for(fisher(model, data, likelihood, parameters, dtype=dtype), method, memory)
 
 
 def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) -> Plan:
@@ -108,7 +114,7 @@ def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) 
     rate = product_rate(root.device)
     return Plan(
         method=chosen.method,
-        exact=chosen.exact,
+        exact=chosen.exact and F.problem.dtype == torch.float64,
         memory=chosen.memory,
         seconds=chosen.operations / rate,
         reason=chosen.reason,
@@ -118,6 +124,7 @@ def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) 
         rows=rows,
         budget=budget,
         rate=rate,
+        dtype=name_of(F.problem.dtype),
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lightlike.spectrum.dense import rank_tolerance
-from lightlike.spectrum.spectrum import Spectrum
+from lightlike.spectrum.spectrum import EPS, Spectrum
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,10 @@ class Dimension:
             rank of the sketch.
         lower: Certain lower bound.
         upper: Certain upper bound, never above min(D, K).
-        kind: "exact" if the bounds meet, else "certified".
+        kind: "exact" if the bounds meet in float64, else "certified".
         gap: log10(s_d / s_{d+1}) around the cut; infinite if nothing is below it.
-        tolerance: Relative threshold on singular values, max(K, D) · precision (as `matrix_rank`).
+        tolerance: Relative threshold on singular values, max(K, D) · precision (as `matrix_rank`),
+            or √(floor / λ_1) of a spectrum in float32.
         data_limited: Whether d̂ = K < D: more observations would raise it.
         bound: What the upper bound min(D, K) comes from: "parameters" or "data".
     """
@@ -54,9 +54,9 @@ def dimension_of(spectrum: Spectrum) -> Dimension:
         value=value,
         lower=lower,
         upper=upper,
-        kind="exact" if lower == upper else "certified",
+        kind="exact" if lower == upper and spectrum.precision <= EPS else "certified",
         gap=gap,
-        tolerance=rank_tolerance(spectrum.shape, spectrum.precision),
+        tolerance=spectrum.tolerance,
         data_limited=value == rows < columns,
         bound="data" if rows < columns else "parameters",
     )

@@ -16,13 +16,13 @@ from torch.overrides import TorchFunctionMode
 
 
 class Widening(TorchFunctionMode):
-    """While it is on, what is asked for in float32 is made in float64."""
+    """While it is on, what is asked for in float32 is made in the default dtype, float64 mostly."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Make the call, in float64 if it names float32."""
-        if func is Tensor.float:
+        """Make the call, in the default dtype if it names float32."""
+        if func is Tensor.float and torch.get_default_dtype() is torch.float64:
             func = Tensor.double
         named = {key: _wide(value) for key, value in (kwargs or {}).items()}
         return func(*map(_wide, args), **named)
@@ -46,4 +46,4 @@ def widened(model: nn.Module) -> nn.Module:
 
 
 def _wide(value: Any) -> Any:
-    return torch.float64 if value is torch.float32 else value
+    return torch.get_default_dtype() if value is torch.float32 else value

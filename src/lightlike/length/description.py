@@ -31,6 +31,8 @@ class DescriptionLength:
             (½ log N each); not part of the total.
         stderr: Standard error of the total (of the complexity without labels); 0 where nothing was
             sampled.
+        complexity_error: A bound on the error of the complexity by lower precision; 0 in float64.
+        displacement_error: The same of the displacement.
         kind: "exact" if every term was computed in full, "certified" or "estimated" otherwise.
         prior: What was assumed, with fitted numbers filled in.
         observations: N.
@@ -50,6 +52,13 @@ class DescriptionLength:
     prior: dict[str, Any] = field(default_factory=dict)
     units: str = "nats"
     scale: float = 1.0
+    complexity_error: float = 0.0
+    displacement_error: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """A bound on the error of the total (of the complexity without labels) by rounding."""
+        return self.complexity_error + self.displacement_error
 
     @property
     def complexity(self) -> float:
@@ -91,5 +100,7 @@ class DescriptionLength:
             spectrum_term=self.spectrum_term * factor,
             tuning_cost=self.tuning_cost * factor,
             stderr=self.stderr * factor,
+            complexity_error=self.complexity_error * factor,
+            displacement_error=self.displacement_error * factor,
             **changes,
         )

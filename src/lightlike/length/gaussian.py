@@ -29,7 +29,7 @@ from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.dense import eigenvalue_floor
-from lightlike.spectrum.spectrum import Spectrum
+from lightlike.spectrum.spectrum import EPS, Spectrum
 
 # Search range of log σ² around 0 in empirical Bayes: beyond it a variance is no longer a number
 # that float64 arithmetic of the evidence can tell from its limits.
@@ -45,7 +45,8 @@ class Expansion:
 
 
 def expand(problem: Problem) -> Expansion:
-    """Evaluate NLL_total(θ̂) and ∇NLL_total(θ̂)."""
+    """Evaluate NLL_total(θ̂) and ∇NLL_total(θ̂), in float64 whatever the problem's dtype."""
+    problem = problem.reference
     nll = problem.survey.nll
     if nll is None:
         return Expansion(None, None)
@@ -87,18 +88,45 @@ def gaussian_razor(
         root = _scaled(decomposition, resolved)
         own = Decomposition(root, decomposition.route, decomposition.budget)
         spectrum, matrix, left = own.spectrum, own.matrix, own.left
-        eigenvalues = spectrum.eigenvalues
-    displacement, nll = None, None
+        eigenvalues, scale = spectrum.eigenvalues, 1.0
+    displacement, nll, error = None, None, 0.0
     if expansion.gradient is not None and expansion.nll is not None:
         nll, g = shift_frozen(problem, resolved, root, expansion.nll, expansion.gradient)
         z, b = in_prior_units(problem, resolved, g)
         largest = float(eigenvalues[0]) if len(eigenvalues) else 0.0
-        displacement = displacement_of(
-            root, matrix, z, b, largest, left=left, budget=decomposition.budget
+        displacement, error = displacement_of(
+            root,
+            matrix,
+            z,
+            b,
+            largest,
+            left=left,
+            budget=decomposition.budget,
+            root_error=root_error(spectrum, scale),
+            product_error=scale * spectrum.rounding.product if spectrum.rounding else 0.0,
         )
         displacement += nll - expansion.nll
         nll = expansion.nll
-    return assemble(problem, resolved, spectrum, eigenvalues, nll, displacement)
+    length = assemble(problem, resolved, spectrum, eigenvalues, nll, displacement)
+    return replace(
+        length,
+        complexity_error=0.5 * spectrum.logdet_error(problem.survey.observations * scale),
+        displacement_error=error,
+    )
+
+
+def root_error(spectrum: Spectrum, variance: float) -> float:
+    """A bound on the error of the root that a spectrum is of, in prior units; 0 in float64.
+
+    Of a model that casts down inside while it runs in float64 only an estimate is known.
+    """
+    if spectrum.precision <= EPS:
+        return 0.0
+    # The base is of eigenvalues: 2 s_1 times that of singular values.
+    found = 0.5 * spectrum.base / math.sqrt(spectrum.largest) if spectrum.largest else 0.0
+    if spectrum.rounding is not None:
+        found += spectrum.rounding.root
+    return found * math.sqrt(variance)
 
 
 def check_spectrum(spectrum: Spectrum, decomposition: Decomposition) -> None:
@@ -159,6 +187,12 @@ def shift_frozen(
     e = torch.where(frozen, prior.mean - problem.theta, 0.0)
     if not bool(e.any()):
         return nll, g
+    if problem.dtype != torch.float64:
+        raise PriorError(
+            "The prior has parameters without variance away from θ̂, and the dtype is float32.",
+            "Moving θ̂ there takes products that float32 does not give to a known error.",
+            "Measure with dtype='float64', or give these parameters a variance.",
+        )
     plain = Root(problem, None, None, root.sweep)
     he = problem.survey.observations * plain.rmv(plain.mv(e))
     return nll + float(g @ e) + 0.5 * float(e @ he), g + he
@@ -220,7 +254,10 @@ def evidence_curve(  # type: ignore[no-untyped-def]
     n = problem.survey.observations
     delta = problem.theta - prior.mean
     values, vectors = decomposition.vectors
-    keep = values > eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
+    floor = eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
+    if decomposition.rounding is not None:
+        floor = decomposition.first.floor
+    keep = values > floor
     values, vectors = values[keep], vectors[:, keep]
     both = torch.stack([g, delta], 1)
     if decomposition.left:

@@ -73,6 +73,8 @@ class SketchedRazor:
             spectrum_term=sum(r.spectrum_term for r in self.razors) / count,
             effective_dimension=sum(r.effective_dimension for r in self.razors) / count,
             stderr=float(error),
+            complexity_error=max(r.complexity_error for r in self.razors),
+            displacement_error=max(r.displacement_error for r in self.razors),
             kind="estimated",
         )
 

@@ -4,6 +4,9 @@ Units whose entries are cheapest to multiply are written out some columns at a t
 and added by one symmetric product. The others' inner products are summed over pairs of tiles of
 rows, in their place in the result while it is in the caches; only pairs on or below the diagonal
 are computed.
+
+Factors in float32 are multiplied in float32, strip by strip and unit by unit, and these products
+summed in float64.
 """
 
 from __future__ import annotations
@@ -24,10 +27,17 @@ from lightlike.metric.units import Unit
 TILE_ROWS = 512
 # Bytes of the columns that are written out at a time, and the fewest columns worth a product.
 STRIP, NARROW = 32 << 20, 256
+# Rows of a result in float64 that products in float32 are added to at a time.
+PANEL = 1024
 
 
 def add_gram(
-    blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool
+    blocks: Sequence[Block],
+    units: Sequence[Unit],
+    out: Tensor,
+    *,
+    first: bool,
+    dtype: torch.dtype = torch.float64,
 ) -> dict[Unit, float]:
     """Add the units' inner products between all rows to the lower triangle of out (K, K).
 
@@ -36,6 +46,7 @@ def add_gram(
         units: The units to add.
         out: The matrix; uninitialised before the first pass.
         first: Whether nothing has been written to it yet.
+        dtype: Of the factors.
 
     Returns:
         What each unit adds to the trace.
@@ -47,7 +58,7 @@ def add_gram(
         first = False
     rest = [unit for unit in units if unit not in written]
     if rest or first:
-        _add_tiles(blocks, rest, out, traces, first=first)
+        _add_tiles(blocks, rest, out, traces, first=first, dtype=dtype)
     return traces
 
 
@@ -58,6 +69,7 @@ def _add_tiles(
     traces: dict[Unit, float],
     *,
     first: bool,
+    dtype: torch.dtype,
 ) -> None:
     tiles: list[tuple[slice, Block]] = []
     start = 0
@@ -70,14 +82,19 @@ def _add_tiles(
         for columns, theirs in tiles[: index + 1]:
             target = out[rows, columns]
             noted = traces if theirs is mine else None
-            if mine.keep is None and theirs.keep is None:
+            if mine.keep is None and theirs.keep is None and dtype == out.dtype:
                 add_tile(mine, theirs, units, target, noted, fresh=first)
                 continue
             height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
-            tile = out.new_empty(height, width)
-            add_tile(mine, theirs, units, tile, noted, fresh=True)
-            counted = theirs.kept(mine.kept(tile).T).T
-            target.copy_(counted) if first else target.add_(counted)
+            tile = out.new_empty(height, width, dtype=dtype)
+            # In lower precision each unit on its own, so that the sum over units is not rounded.
+            apart: list[Sequence[Unit]] = [[unit] for unit in units]
+            fresh = first
+            for run in [units] if dtype == out.dtype or not units else apart:
+                add_tile(mine, theirs, run, tile, noted, fresh=True)
+                counted = theirs.kept(mine.kept(tile).T).T
+                target.copy_(counted) if fresh else target.add_(counted)
+                fresh = False
 
 
 def add_tile(
@@ -93,18 +110,22 @@ def add_tile(
 
     What each adds to the diagonal is added to `traces`, if given.
     """
-    before = 0.0 if fresh or traces is None else float(out.diagonal().sum())
+    before = 0.0 if fresh or traces is None else _diagonal(out)
     for unit in units:
         left, right = mine.factors.get(unit), theirs.factors.get(unit)
         if left is not None and right is not None:
             left.cross(right, out, fresh=fresh)
             fresh = False
             if traces is not None:
-                after = float(out.diagonal().sum())
+                after = _diagonal(out)
                 traces[unit] += after - before
                 before = after
     if fresh:
         out.zero_()
+
+
+def _diagonal(tile: Tensor) -> float:
+    return float(tile.diagonal().sum(dtype=torch.float64))
 
 
 def mirror(matrix: Tensor, step: int = 256) -> Tensor:
@@ -125,9 +146,15 @@ def add_square(rows: Tensor, out: Tensor, *, fresh: bool = False) -> None:
 
     Args:
         rows: (n, size); fastest if its transpose is contiguous.
-        out: (size, size); overwritten if fresh.
+        out: (size, size); overwritten if fresh. It may be of higher precision than the rows.
         fresh: Whether there is nothing to add to.
     """
+    if rows.dtype != out.dtype:
+        for start in range(0, len(out), PANEL):
+            stop = min(start + PANEL, len(out))
+            panel, product = out[start:stop, :stop], rows[:, start:stop].T @ rows[:, :stop]
+            panel.copy_(product) if fresh else panel.add_(product)
+        return
     if rows.device.type != "cpu":
         torch.addmm(out, rows.T, rows, beta=0 if fresh else 1, out=out)
         return
@@ -157,7 +184,7 @@ def _strips(
     for unit in units:
         for start in range(0, unit.width, limit):
             strip = _strip(blocks, unit, start, min(start + limit, unit.width))
-            traces[unit] += float(torch.linalg.vector_norm(strip)) ** 2
+            traces[unit] += float(torch.linalg.vector_norm(strip, dtype=torch.float64)) ** 2
             if held and width + strip.shape[1] > limit:
                 yield torch.cat(held, 1)
                 held, width = [], 0
@@ -181,7 +208,7 @@ def _strip(blocks: Sequence[Block], unit: Unit, start: int, stop: int) -> Tensor
     return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
-def passes(units: Sequence[Unit], rows: int, budget: int) -> list[list[Unit]]:
+def passes(units: Sequence[Unit], rows: int, budget: int, itemsize: int = 8) -> list[list[Unit]]:
     """Split units into passes over the data whose factors for all rows fit in a budget of bytes.
 
     Units that all samples of a batch can share come first, apart from the others, so that the quick
@@ -193,7 +220,7 @@ def passes(units: Sequence[Unit], rows: int, budget: int) -> list[list[Unit]]:
         for unit in units:
             if unit.aligned != aligned:
                 continue
-            size = 8 * rows * unit.held
+            size = itemsize * rows * unit.held
             if used + size > budget:
                 groups.append([])
                 used = 0

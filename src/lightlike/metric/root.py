@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -16,12 +18,14 @@ from lightlike.metric.blocks import Block, merge
 from lightlike.metric.buffers import empty
 from lightlike.metric.gram import add_gram, add_square, mirror, passes
 from lightlike.metric.jacobian import whitened_vjp
+from lightlike.metric.rounding import PROBES, Probe, norm_bounds, signs
 from lightlike.metric.sweep import Sweep
 from lightlike.metric.units import Unit
 from lightlike.metric.witness import Witness
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import available_memory
+from lightlike.spectrum.rounding import Rounding
 
 FloatArray = NDArray[np.float64]
 
@@ -35,12 +39,14 @@ class Root:
     J_i = ∂h_θ(x_i)/∂θ (m × D) is the Jacobian of the model's output at one observation and
     L_i L_iᵀ = Λ_i the covariance of its score, so that Aᵀ A is the Fisher information matrix on the
     sample (Sun & Nielsen, arXiv 1905.11027). Rows are ordered by observation, rank Λ each;
-    columns as the parameters in `problem.selection`. Everything is float64 and reverse mode.
+    columns as the parameters in `problem.selection`. Everything is reverse mode, and float64 unless
+    the problem's dtype is another: then its entries are, and A Aᵀ sums products of them in float64.
 
     Attributes:
         weights: None, or w (D,) if this is A diag(w), as for a prior with variances w².
         layer: None, or the name of the layer whose columns these are.
         traces: tr Aᵀ A by layer, once `gram`, `metric` or `dense` has been asked for.
+        rounding: How far what these gave last is from float64; None if it is float64.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class Root:
     ) -> None:
         self.problem, self.weights, self.layer = problem, weights, layer
         self.traces: dict[str, float] = {}
+        self.rounding: Rounding | None = None
         self._sweep = sweep
 
     @property
@@ -63,8 +70,13 @@ class Root:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Always float64."""
+        """Of vectors and matrices: always float64."""
         return torch.float64
+
+    @property
+    def isolated(self) -> AbstractContextManager[None]:
+        """For running the model: see `lightlike.problem.isolation`."""
+        return isolated(self.problem.dtype)
 
     @property
     def device(self) -> torch.device:
@@ -76,7 +88,7 @@ class Root:
         """The back-propagation of rows; made on first use."""
         if self._sweep is not None:
             return self._sweep
-        with isolated():
+        with self.isolated:
             return Sweep(self.problem)
 
     @cached_property
@@ -90,12 +102,13 @@ class Root:
 
     @property
     def precision(self) -> float:
-        """Rounding unit of the forward pass: 2.2e-16 unless the model casts down inside."""
+        """Rounding unit of the forward pass: 2.2e-16 in float64 if nothing is cast down inside."""
         return self.sweep.precision
 
     def gram_operations(self) -> float:
-        """Floating-point operations of `gram` after back-propagation, roughly."""
-        return float(self.shape[0]) ** 2 * sum(unit.pair_operations for unit in self.units)
+        """Operations of `gram` after back-propagation, roughly, in time of a float64 one."""
+        share = self.problem.dtype.itemsize / 8
+        return share * self.shape[0] ** 2 * sum(unit.pair_operations for unit in self.units)
 
     def row_operations(self) -> float:
         """Floating-point operations of writing out all rows, roughly."""
@@ -124,7 +137,10 @@ class Root:
         parts = [
             block.outward(
                 sum(
-                    (f.apply(unit.gather(columns)) for unit, f in block.factors.items()),
+                    (
+                        f.apply(unit.gather(columns).to(self.problem.dtype))
+                        for unit, f in block.factors.items()
+                    ),
                     start=columns.new_zeros(block.per_sample, block.samples, columns.shape[1]),
                 )
             )
@@ -151,9 +167,10 @@ class Root:
         Raises:
             ConsistencyError: if the rows disagree with plain differentiation.
         """
-        rows = self.shape[0]
+        rows, dtype = self.shape[0], self.problem.dtype
         self.traces = {}
-        with isolated():
+        probe = self._probe()
+        with self.isolated:
             out = empty(rows, rows, device=self.device)
             for index, units in enumerate(self._passes(rows)):
                 joined = merge(
@@ -164,10 +181,14 @@ class Root:
                     ],
                     units,
                 )
-                found = add_gram(joined, units, out, first=not index)
+                if probe is not None:
+                    probe.add(joined, units)
+                found = add_gram(joined, units, out, first=not index, dtype=dtype)
                 for unit, trace in found.items():
                     self.traces[unit.layer] = self.traces.get(unit.layer, 0.0) + trace
             mirror(out)
+        if probe is not None:
+            self._note_rounding(probe.image, norm_bounds(out @ probe.u - probe.product))
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)
         scale = float(u.norm()) * float(out.diagonal().sum()) + self._size(witness) ** 2
@@ -178,9 +199,17 @@ class Root:
         """Aᵀ A, (D, D) float64: the Fisher information matrix."""
         size = self.shape[1]
         out = torch.zeros(size, size, dtype=torch.float64, device=self.device)
+        u = signs(size, self.device)
+        product = torch.zeros_like(u)
         for slab in self.slabs("Fisher matrix"):
-            add_square(slab, out)
-        return mirror(out)
+            add_square(slab.to(self.problem.dtype), out)
+            if self._is_lower:
+                product += slab.T @ (slab @ u)
+        mirror(out)
+        if self.rounding is not None:
+            largest, total = norm_bounds(out @ u - product)
+            self.rounding = replace(self.rounding, product=largest, product_sum=total)
+        return out
 
     def dense(self) -> Tensor:
         """All of A, (K, D)."""
@@ -192,6 +221,8 @@ class Root:
         self.traces = {}
         start, pulled = 0, torch.zeros(size, dtype=torch.float64, device=self.device)
         witness: Witness | None = None
+        probe = self._probe()
+        found = pulled.new_zeros(size, PROBES)
         for block in self._blocks(stage):
             # Each pass has its own: the caller may start another one meanwhile.
             witness = witness or self.sweep.witness
@@ -201,11 +232,15 @@ class Root:
                 slab = tile_rows(tile, size, self.device)
                 slab = slab if self.weights is None else slab * self.weights
                 pulled += u[start : start + len(slab)] @ slab
+                if probe is not None:
+                    found += slab.T @ probe.u[start : start + len(slab)]
                 start += len(slab)
                 yield slab
         if witness is not None:
             image = self._mine(witness.image)
             witness.confirm("A", pulled, image, self._size(witness))
+        if probe is not None:
+            self._note_rounding(found)
 
     def rows(self, index: int) -> Tensor:
         """The rank Λ rows of observation `index`: (rank Λ, D)."""
@@ -236,11 +271,28 @@ class Root:
         batches = self.sweep.blocks(self.units, stage)
         while True:
             # Isolated only while the model runs, not while the caller does.
-            with isolated():
+            with self.isolated:
                 blocks = next(batches, None)
             if blocks is None:
                 return
             yield from merge(blocks, self.units)
+
+    @property
+    def _is_lower(self) -> bool:
+        """Whether rows are in lower precision than float64, for speed."""
+        return self.problem.dtype != torch.float64
+
+    def _probe(self) -> Probe | None:
+        """What measures the rounding of a pass over the rows; None in float64."""
+        rows, size = self.shape
+        return Probe(size, rows, self.device) if self._is_lower else None
+
+    def _note_rounding(self, image: Tensor, product: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Hold ÃᵀU (D, P) against AᵀU in float64."""
+        exact = torch.stack([self._mine(column) for column in self.sweep.exact_image.T], 1)
+        reference = self.sweep.reference_precision
+        root = norm_bounds(image - exact)
+        self.rounding = Rounding(root[0], product[0], root[1], product[1], reference=reference)
 
     def _mine(self, image: Tensor) -> Tensor:
         """Aᵀ u for this root from that for all columns without weights."""
@@ -266,9 +318,10 @@ class Root:
 
     def _passes(self, rows: int) -> list[list[Unit]]:
         budget = available_memory() // 3
-        groups = passes(self.units, rows, budget)
+        item = self.problem.dtype.itemsize
+        groups = passes(self.units, rows, budget, item)
         for units in groups:
-            size = 8 * rows * sum(unit.held for unit in units)
+            size = item * rows * sum(unit.held for unit in units)
             if size > budget:
                 raise CapacityError(
                     f"The rows of {units[0].names[0]!r} alone take {size / 2**30:.1f} GiB for "
@@ -281,7 +334,7 @@ class Root:
     def _weighted(self, block: Block) -> Block:
         if self.weights is None:
             return block
-        column = self.weights[:, None]
+        column = self.weights[:, None].to(self.problem.dtype)
         factors = {
             unit: factor.scaled(unit.gather(column)[:, 0]) for unit, factor in block.factors.items()
         }
@@ -293,20 +346,20 @@ class Root:
         return v.detach().to(self.device, torch.float64).reshape(length, -1)
 
     def _pull_many(self, columns: Tensor) -> Tensor:
-        with isolated():
+        with self.isolated:
             out = columns.new_zeros(columns.shape[1], self.shape[1])
         start = 0
         for block in self._blocks("Aᵀ u"):
             inner = block.inward(columns[start : start + block.rows])
             start += block.rows
             for unit, factor in block.factors.items():
-                unit.scatter(factor.pull(inner).T, out)
+                unit.scatter(factor.pull(inner.to(self.problem.dtype)).T, out)
         return out.T
 
     def _pull_one(self, columns: Tensor) -> Tensor:
         problem = self.problem
         start = 0
-        with isolated():
+        with self.isolated:
             out = columns.new_zeros(self.shape[1])
             for _, outputs in problem.sweep("Aᵀ u"):
                 stop = start + outputs.count * problem.survey.rank

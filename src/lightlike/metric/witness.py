@@ -59,7 +59,7 @@ class Witness:
             inner = block.inward(u[start : start + block.rows, None])
             start += block.rows
             for unit, factor in block.factors.items():
-                found[unit] += factor.pull(inner)
+                found[unit] += factor.pull(inner.to(self.problem.dtype))
         largest = max(float(part.norm()) for part in expected.values())
         return all(
             self._agree(

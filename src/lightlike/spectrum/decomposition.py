@@ -29,6 +29,7 @@ from lightlike.spectrum.dense import (
 )
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.operator import Factor
+from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, choose, routes
 from lightlike.spectrum.spectrum import Spectrum
 
@@ -53,6 +54,7 @@ class Decomposition:
     def __init__(self, factor: Factor, route: Route, budget: float) -> None:
         self.factor, self.route, self.budget = factor, route, budget
         self.precision = factor.precision
+        self.rounding: Rounding | None = None
 
     @property
     def left(self) -> bool:
@@ -64,7 +66,9 @@ class Decomposition:
     @cached_property
     def matrix(self) -> Tensor:
         """A Aᵀ or Aᵀ A."""
-        return self.factor.gram() if self.left else self.factor.metric()
+        matrix = self.factor.gram() if self.left else self.factor.metric()
+        self.rounding = self.factor.rounding
+        return matrix
 
     @cached_property
     def vectors(self) -> tuple[Tensor, Tensor]:
@@ -77,8 +81,14 @@ class Decomposition:
         """The spectrum as the route gives it, before any refinement."""
         if self.route.method == "svd":
             return self.by_svd(self.route.reason)
+        matrix = self.matrix
         return from_symmetric(
-            self.matrix, self.factor.shape, self.route.method, self.precision, self.route.reason
+            matrix,
+            self.factor.shape,
+            self.route.method,
+            self.precision,
+            self.route.reason,
+            self.rounding,
         )
 
     @cached_property
@@ -86,10 +96,11 @@ class Decomposition:
         """The spectrum with its small end refined where rounding hid something.
 
         If refinement does not fit in the budget, the unrefined one, whose `rank_bounds` say what
-        is open.
+        is open; so too where A was computed in lower precision for speed.
         """
         first = self.first
-        if first.resolved or first.method == "svd" or not len(first):
+        settled = first.resolved or first.method == "svd" or first.rounding is not None
+        if settled or not len(first):
             return first
         if (scaled := self.by_scaling()) is not None:
             return scaled
@@ -130,8 +141,14 @@ class Decomposition:
     def by_svd(self, reason: str) -> Spectrum:
         """From the singular values of A written out."""
         values = singular_values(self.factor.dense())
-        method = self.route.method
-        return from_singular_values(values, self.factor.shape, self.precision, method, reason)
+        return from_singular_values(
+            values,
+            self.factor.shape,
+            self.precision,
+            self.route.method,
+            reason,
+            self.factor.rounding,
+        )
 
     def by_subspace(self) -> Spectrum:
         """Large eigenvalues as they are, small ones from A on their eigenvectors."""

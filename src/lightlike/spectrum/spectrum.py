@@ -9,7 +9,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-EPS = torch.finfo(torch.float64).eps
+from lightlike.spectrum.rounding import (
+    EPS,
+    Rounding,
+    eigenvalue_errors,
+    eigenvalue_floor,
+    logdet_error,
+)
+
+__all__ = ["EPS", "Spectrum"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +29,8 @@ class Spectrum:
         trace: Σ λ of the whole matrix.
         shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
         kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
-            are of lower precision: then each eigenvalue is known to about `floor`; "estimated"
-            when they are means over independent sketches.
+            are of lower precision: then each eigenvalue is known to `errors`; "estimated" when
+            they are means over independent sketches.
         method: The route that gave it: "gram", "metric", "svd", "sketch" or "dense".
         floor: Absolute size of eigenvalues below which rounding hides them in this route.
         residue: Largest computed eigenvalue below the cut, 0 if there is none.
@@ -30,6 +38,8 @@ class Spectrum:
             tolerance of `rank`.
         reason: Why this route was taken.
         precision: Rounding unit of A's entries.
+        rounding: How far A in lower precision was found from A in float64; None where it was not
+            held against it.
     """
 
     eigenvalues: Tensor
@@ -42,6 +52,26 @@ class Spectrum:
     rank_bounds: tuple[int, int]
     reason: str = ""
     precision: float = EPS
+    rounding: Rounding | None = None
+
+    @property
+    def base(self) -> float:
+        """Error of an eigenvalue that the decomposition, or a cast inside the model, makes."""
+        unit = self.precision if self.rounding is None else self.rounding.reference
+        return eigenvalue_floor(min(self.shape), self.largest, unit)
+
+    @property
+    def errors(self) -> Tensor:
+        """A bound on the error of each eigenvalue, as `lightlike.spectrum.rounding` derives it."""
+        return eigenvalue_errors(self.eigenvalues, self.rounding, self.base)
+
+    def logdet_error(self, scale: float) -> float:
+        """A bound on the error of `logdet` by lower precision; 0 in float64."""
+        if self.precision <= EPS:
+            return 0.0
+        missing = min(self.shape) - len(self)
+        rounding = self.rounding or Rounding(0.0, 0.0, 0.0, 0.0, missing * self.residue)
+        return logdet_error(self.eigenvalues, missing, scale, rounding, self.base, self.floor)
 
     @property
     def resolved(self) -> bool:
@@ -56,12 +86,20 @@ class Spectrum:
     def rank(self, tolerance: float | None = None) -> int:
         """Number of singular values s_k = √λ_k of A above tolerance · s_1.
 
-        The default tolerance is max(K, D) · precision, as `matrix_rank` has it. It counts what this
-        spectrum resolves; `rank_bounds` says what rounding may hide.
+        The default tolerance is max(K, D) · precision, as `matrix_rank` has it, or √(floor / λ_1)
+        where lower precision was held against float64. It counts what this spectrum resolves;
+        `rank_bounds` says what rounding may hide.
         """
         if tolerance is None:
-            tolerance = max(self.shape) * self.precision
+            tolerance = self.tolerance
         return int((self.eigenvalues > tolerance**2 * self.largest).sum())
+
+    @property
+    def tolerance(self) -> float:
+        """Singular values below this share of the largest count as zero, or are hidden."""
+        if self.rounding is None or not self.largest:
+            return max(self.shape) * self.precision
+        return min(1.0, math.sqrt(self.floor / self.largest))
 
     def above(self, eps: float) -> int:
         """d_ε, the number of eigenvalues above eps (absolute): the significant dimensions."""
