@@ -104,6 +104,7 @@ def passages() -> tuple[Tensor, Tensor]:
     for section in SECTIONS:
         ids = tokenizer(topics[section], add_special_tokens=False, verbose=False)["input_ids"]
         cut = torch.tensor(ids[: len(ids) // inner * inner]).view(-1, inner)
+        cut = torch.tensor(list(dict.fromkeys(map(tuple, cut.tolist()))))  # repeated ones once
         found.append(cut[torch.arange(PASSAGES) * len(cut) // PASSAGES])
     texts = torch.cat(found)
     ends = texts.new_tensor([tokenizer.cls_token_id, tokenizer.sep_token_id]).expand(len(texts), 2)

@@ -12,7 +12,7 @@ from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
 from lightlike.demos import demo
-from lightlike.geometry.dimension import Dimension
+from lightlike.geometry.dimension import Dimension, SignificantDimension
 from lightlike.length import priors
 from lightlike.length.description import DescriptionLength
 from lightlike.metric.fisher import Fisher, fisher
@@ -31,6 +31,7 @@ __all__ = [
     "Measurement",
     "Plan",
     "Root",
+    "SignificantDimension",
     "Sketch",
     "Spectrum",
     "demo",

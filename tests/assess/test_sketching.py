@@ -80,6 +80,7 @@ def test_the_terms_are_below_the_exact_ones_and_near(estimated, exact):
     left = exact.length.displacement - estimated.length.displacement
     assert -1e-9 < left <= estimated.record["sketch"]["displacement_error"] + 1e-9 < 2e-3
     assert estimated.length.complexity == pytest.approx(estimates["complexity"]["value"])
+    assert estimated.length.dimension == int(estimated.dimension)
     assert estimated.length.total == pytest.approx(estimates["total"]["value"])
     assert estimated.length.stderr == pytest.approx(estimates["total"]["stderr"])
     trace = estimates["trace"]
@@ -187,7 +188,7 @@ def test_a_sketch_without_a_best_variance_says_why():
 
 def test_auto_never_sketches():
     case = (net(widths=(4, 20, 40)), (X, torch.arange(30) % 40), "categorical")
-    memory = 2 * 10**6
+    memory = 5 * 10**6
     for call in (ll.plan, ll.measure):
         with pytest.raises(CapacityError, match=r"method='sketch'.*draws? for 39 rows") as caught:
             call(*case, memory=memory)

@@ -8,15 +8,17 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.errors import ChoiceError
-from lightlike.length.description import DescriptionLength
+from lightlike.length.description import DescriptionLength, KnownCounts
 
-SCALED = ("fit", "displacement", "dimension_term", "spectrum_term", "tuning_cost", "stderr")
+SCALED = (
+    "fit", "displacement", "complexity", "dimension_term", "spectrum_term", "tuning_cost", "stderr",
+)  # fmt: skip
 
 
 def example(**changes):
     fields = {
-        "fit": 40.0, "displacement": 3.0, "dimension_term": 12.0, "spectrum_term": -7.0,
-        "effective_dimension": 4.5, "tuning_cost": 1.5, "stderr": 0.25, "kind": "estimated",
+        "fit": 40.0, "displacement": 3.0, "complexity": 5.0, "counts": KnownCounts(8, 4.5),
+        "tuning_cost": 1.5, "stderr": 0.25, "kind": "estimated",
         "observations": 20, "prior": {"name": "isotropic", "variance": 1.0},
     }  # fmt: skip
     return DescriptionLength(**{**fields, **changes})
@@ -24,7 +26,8 @@ def example(**changes):
 
 def test_terms_add_up():
     length = example()
-    assert length.complexity == 5.0
+    assert length.dimension_term == 4 * math.log(20)
+    assert length.spectrum_term == 5.0 - length.dimension_term
     assert length.total == 48.0
     assert (length.units, length.scale) == ("nats", 1.0)
 
@@ -45,7 +48,7 @@ def test_bits_and_back():
     for field in SCALED:
         assert getattr(bits, field) == pytest.approx(getattr(length, field) / math.log(2))
     assert bits.total == pytest.approx(48 / math.log(2))
-    for field in ("effective_dimension", "kind", "observations", "prior", "scale"):
+    for field in ("dimension", "effective_dimension", "kind", "observations", "prior", "scale"):
         assert getattr(bits, field) == getattr(length, field)
     assert length.to("nats") == length
     assert bits.to("bits") == bits
@@ -77,6 +80,49 @@ def test_unknown_units(units):
 def test_it_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         example().fit = 0.0
+
+
+@pytest.mark.parametrize("changes", [{}, {"displacement": None}, {"units": "bits", "scale": 0.05}])
+def test_to_a_dictionary_and_back(changes):
+    length = example(**changes)
+    terms = length.to_dict()
+    assert DescriptionLength.from_dict(terms) == length
+    assert terms["total"] == length.total
+    assert terms["spectrum_term"] + terms["dimension_term"] == pytest.approx(5.0)
+    for name, value in terms.items():
+        assert f"{name}={value!r}" in repr(length)
+
+
+class Pending:
+    """Counts that are noticed when they are asked for."""
+
+    asked = 0
+
+    @property
+    def dimension(self):
+        self.asked += 1
+        return 8
+
+    @property
+    def effective_dimension(self):
+        self.asked += 1
+        return 4.5
+
+
+def test_counts_are_asked_for_when_they_are_read():
+    counts = Pending()
+    length = example(counts=counts)
+    for form in (length, length.to("bits"), length.per_observation().to("bits")):
+        assert form.total == pytest.approx(form.fit + form.displacement + form.complexity)
+    assert counts.asked == 0
+    for form in (length, length.to("bits"), length.per_observation()):
+        known = form.settled()
+        counts.asked = 0
+        same = example().to(form.units)
+        assert known == (same if form.scale == 1.0 else same.per_observation())
+        assert known.dimension_term == form.dimension_term
+        assert counts.asked == 1
+        assert "dimension_term" in repr(form)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,14 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.errors import CapacityError
-from lightlike.length.displacement import displacement_of
+from lightlike.length.displacement import (
+    by_rows,
+    by_singular_vectors,
+    by_solving,
+    displacement_of,
+)
 from lightlike.length.priors import Isotropic, PerParameter
+from lightlike.spectrum.symmetric import SymmetricMatrix
 
 METHODS = ["gram", "metric", "svd"]
 POINTS = ["map", "ml", "other ml", "far"]
@@ -98,12 +104,24 @@ def test_both_ways_to_the_displacement(left):
     b = root.rmv(torch.randn(20, generator=g, dtype=torch.float64))
     H = 20 * root.metric() + torch.eye(40, dtype=torch.float64)
     expected = 0.5 * float(z @ z) - 0.5 * float((b + z) @ torch.linalg.solve(H, b + z))
-    matrix = root.gram() if left else root.metric()
-    for largest in (1.0, 1e10):  # solved for, or from singular vectors
-        found = displacement_of(root, matrix, z, b, largest, left=left, budget=1e9)
-        assert found == pytest.approx(expected, rel=1e-12)
+    shifted = SymmetricMatrix(root.gram() if left else root.metric()).shifted(20.0)
+    for stiffness in (1.0, 1e10):  # solved for, or from singular vectors
+        found = displacement_of(root, shifted, z, b, stiffness, nll=3.0, left=left, budget=1e9)
+        assert found == (pytest.approx(expected, rel=1e-12), 0.0)
     with pytest.raises(CapacityError, match=r"singular vectors of the 20 × 40 root"):
-        displacement_of(root, matrix, z, b, 1e15, left=left, budget=1e3)
+        displacement_of(root, shifted, z, b, 1e15, nll=3.0, left=left, budget=1e3)
+    both, rows = torch.stack([z, b], 1), root.mv(torch.stack([z, b], 1))
+    solved = shifted.solve(rows) if left else None
+    x = torch.linalg.solve(H, b + z)
+    sizes = float(x @ x), 20 * float(root.mv(x).square().sum())
+    for found in (
+        by_solving(root, shifted, both, rows, solved),
+        by_singular_vectors(root, z, b, 20),
+    ):
+        assert found == pytest.approx((expected, *sizes), rel=1e-12)
+    if left:
+        value, error = by_rows(shifted, both, rows, solved, 20)
+        assert abs(value - expected) <= error <= 1e-9 * abs(expected)
 
 
 @pytest.mark.parametrize("theta", ["map", "random"])

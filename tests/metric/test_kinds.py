@@ -157,6 +157,8 @@ LAST = {
     "gain of each position": (lambda: Elementwise(torch.mul, (3, 1)), normal(5, 3, 4)),
     "bias": (lambda: Elementwise(lambda x, w: x + w, (4,)), normal(5, 4)),
     "learned positions": (lambda: Elementwise(torch.add, (1, 3, 4)), normal(5, 3, 4)),
+    "one number": (lambda: Elementwise(lambda x, w: w * x, ()), normal(5, 3, 4)),
+    "one number, flat": (lambda: Elementwise(torch.add, (1,)), normal(5, 4)),
     "class token": (lambda: Elementwise(classed, (1, 1, 4)), normal(5, 3, 4)),
     "product": (lambda: Elementwise(lambda x, w: x @ w, (4, 3)), normal(5, 3, 4)),
     "product, flat": (lambda: Elementwise(torch.mm, (4, 3)), normal(5, 4)),

@@ -1,6 +1,8 @@
 """What sketches say of the Fisher matrix: unbiased, with errors that cover, or from below."""
 
+import gc
 import math
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +14,7 @@ import lightlike as ll
 from lightlike.errors import ChoiceError
 from lightlike.metric.sketch import SketchedFisher
 from lightlike.spectrum.estimate import Estimate
+from lightlike.spectrum.routes import Route
 from oracles import networks as nets
 from oracles.reference import whitened
 
@@ -120,14 +123,43 @@ def test_estimates_are_means_over_the_sketches(fisher):
 
 @pytest.mark.parametrize("route", ["gram", "metric", "svd"])
 def test_every_route_gives_the_same_estimates(fisher, route):
-    from lightlike.spectrum.routes import Route
-
     few = fisher.sketch(ll.Sketch(draws=3, repetitions=2), seed=2)
     other = fisher.sketch(ll.Sketch(draws=3, repetitions=2), seed=2)
     other.route = Route(route, 0.0, 0.0, "")
     assert float(other.trace()) == pytest.approx(float(few.trace()), rel=1e-11)
     assert float(other.squared_norm()) == pytest.approx(float(few.squared_norm()), rel=1e-11)
     assert float(other.logdet(SCALE)) == pytest.approx(float(few.logdet(SCALE)), rel=1e-11)
+
+
+@pytest.mark.parametrize("route", ["gram", "metric"])
+def test_one_matrix_is_held_at_a_time(fisher, route):
+    few = fisher.sketch(ll.Sketch(draws=3, repetitions=3), seed=2)
+    few.route = Route(route, 0.0, 0.0, "")
+    held = []
+
+    def look(decomposition):
+        held.append(weakref.ref(decomposition.matrix))
+        gc.collect()
+        return sum(matrix() is not None for matrix in held)
+
+    assert few.visit(look) == [1, 1, 1]
+    gc.collect()
+    assert not any(matrix() is not None for matrix in held)
+    assert all(s.known for s in few.spectra)
+
+
+def test_a_count_above_a_bound_is_an_estimate_without_bounds(fisher, exact):
+    values = np.linalg.eigvalsh(exact)
+    bound = float(values[-1]) / 10
+    sketch = ll.Sketch(draws=3, repetitions=20)
+    found = ll.dimension(fisher, sketch, above=bound, seed=3)
+    dense = [root.dense().numpy() for root in fisher.sketch(sketch, seed=3).roots()]
+    mean = np.mean([np.linalg.svd(S, compute_uv=False) ** 2 for S in dense], axis=0)
+    truth = int((values > bound).sum())
+    assert found.value == (mean > bound).sum() != truth
+    assert (found.kind, found.lower, found.upper) == ("estimated", 0, 24)
+    plain = ll.dimension(fisher, above=bound)
+    assert (plain.kind, plain.value) == ("exact", truth)
 
 
 def test_the_squared_norm_needs_two_draws(fisher):

@@ -143,7 +143,7 @@ WRONG = {
     "order": (
         LinearCall,
         "factor",
-        lambda self, unit, g, s: RIGHT(self, unit, g.roll(1, 2), s),
+        lambda self, unit, g, s: RIGHT(self, unit, g.roll(1, -1), s),
     ),
     "tiny": (LinearCall, "factor", lambda self, unit, g, s: RIGHT(self, unit, g * (1 + 1e-6), s)),
 }  # fmt: skip
@@ -358,7 +358,7 @@ def test_small_pieces_make_the_same_matrix(monkeypatch, agree):
     monkeypatch.setattr("lightlike.metric.contractions.factor.CHUNK", 1)
     monkeypatch.setattr("lightlike.metric.gram.STRIP", 1)
     monkeypatch.setattr("lightlike.metric.gram.NARROW", 1)
-    monkeypatch.setattr("lightlike.metric.root.available_memory", lambda: 6000)
+    monkeypatch.setattr("lightlike.metric.footprint.PASS", 2000)
     model = nets.fill(nets.mlp([3, 4, 4, 3], "tanh"), 0)
     for x in (X, nets.normal(4, 2, 3)):
         agree(model, [(x[:3], None), (x[3:], None)], "categorical")

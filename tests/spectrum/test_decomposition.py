@@ -7,8 +7,9 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.spectrum.decomposition import Decomposition, decompose
-from lightlike.spectrum.dense import eigenvalue_floor, rank_tolerance, singular_values
-from lightlike.spectrum.operator import ExplicitFactor, Factor
+from lightlike.spectrum.dense import singular_values
+from lightlike.spectrum.operator import Cost, ExplicitFactor, Factor
+from lightlike.spectrum.rounding import eigenvalue_floor, rank_tolerance
 from lightlike.spectrum.routes import routes
 
 ROUTES = ("gram", "metric", "svd")
@@ -29,7 +30,7 @@ def graded(singular, rows, columns, seed=0):
 
 def by(factor, method):
     rows, columns = factor.shape
-    found = {r.method: r for r in routes(rows, columns, 1.0, 1.0)}
+    found = {r.method: r for r in routes(rows, columns, Cost(1.0, 1.0))}
     return Decomposition(factor, found[method], 1e9)
 
 

@@ -10,7 +10,7 @@ from scipy.sparse.linalg import aslinearoperator
 import lightlike as ll
 from lightlike.errors import CapacityError, ChoiceError, LightlikeError
 from lightlike.spectrum.memory import available_memory, format_bytes, resolve_memory
-from lightlike.spectrum.operator import ExplicitFactor, explicit
+from lightlike.spectrum.operator import Cost, ExplicitFactor, explicit
 from lightlike.spectrum.routes import choose, routes
 
 EIGENVALUES = [5.0, 2.0, 1.0, 0.25, 0.0]
@@ -180,7 +180,7 @@ def test_routes_agree_on_a_factor(method):
     ],
 )
 def test_the_cheapest_route_is_first(rows, columns, gram, write, first):
-    found = routes(rows, columns, gram, write)
+    found = routes(rows, columns, Cost(gram, write))
     assert sorted(r.method for r in found) == ["gram", "metric", "svd"]
     costs = [r.operations for r in found]
     assert costs == sorted(costs)
@@ -193,7 +193,7 @@ def test_the_cheapest_route_is_first(rows, columns, gram, write, first):
 
 
 def test_a_dearer_route_is_taken_where_the_cheapest_does_not_fit():
-    found = routes(3000, 1000, 1.0, 1.0)
+    found = routes(3000, 1000, Cost(1.0, 1.0))
     lean = min(found, key=lambda r: r.memory)
     found.sort(key=lambda r: -r.memory)
     assert choose(found, "auto", int(lean.memory)) is lean

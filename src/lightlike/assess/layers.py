@@ -47,10 +47,7 @@ def summarise_layers(
     """
     layers = {name: root.of_layer(name) for name in root.problem.selection.layers()}
     if ranks is None:
-        needed = sum(
-            routes(*part.shape, part.gram_operations(), part.row_operations())[0].operations
-            for part in layers.values()
-        )
+        needed = sum(routes(*part.shape, part.cost())[0].operations for part in layers.values())
         ranks = needed <= max(SMALL, SHARE * operations)
     summaries = []
     for name, part in layers.items():

@@ -28,8 +28,9 @@ from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.sketch import Sketch, as_sketch
-from lightlike.spectrum.spectrum import EPS, Spectrum
+from lightlike.spectrum.spectrum import Spectrum
 from lightlike.store import check_place
 
 # Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.
@@ -110,7 +111,7 @@ def measure(
         decomposition = F.decomposition(str(method), budget)
         spectrum = decomposition.spectrum
         dimension = dimension_of(spectrum)
-        length = gaussian_razor(problem, prior, decomposition, expand(problem))
+        length = gaussian_razor(problem, prior, decomposition, expand(problem)).settled()
         operations = decomposition.route.operations
         summaries = summarise_layers(F.root, operations, ranks=layers, memory=budget)
         ways = F.root.sweep.ways

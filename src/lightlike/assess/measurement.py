@@ -16,11 +16,9 @@ from lightlike.assess.summary import as_html, as_text
 from lightlike.errors import StoreError
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
+from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.spectrum import Spectrum
-
-# Numbers of a length that follow from the others.
-DERIVED = ("total", "complexity", "error")
 
 
 @dataclass(frozen=True)
@@ -73,22 +71,21 @@ class Measurement:
         store.write(path, tensors, {"kind": "measurement", **self._header()})
 
     def _header(self) -> dict[str, Any]:
+        values = self.spectrum.values
         spectrum = {
-            f.name: getattr(self.spectrum, f.name)
-            for f in dataclasses.fields(self.spectrum)
+            f.name: getattr(values, f.name)
+            for f in dataclasses.fields(values)
             if f.name not in ("eigenvalues", "rounding")
         }
-        rounding = self.spectrum.rounding
+        rounding = values.rounding
         spectrum["rounding"] = None if rounding is None else dataclasses.asdict(rounding)
-        length = dataclasses.asdict(self.length)
-        derived = {name: getattr(self.length, name) for name in DERIVED}
         header = {
             "parameters": self.parameters,
             "observations": self.observations,
             "rows": self.rows,
             "dimension": dataclasses.asdict(self.dimension),
             "spectrum": spectrum,
-            "length": {**length, **derived},
+            "length": self.length.to_dict(),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "criteria": self.criteria,
             "likelihood": self.likelihood,
@@ -134,14 +131,13 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
     spectrum["rank_bounds"] = tuple(spectrum["rank_bounds"])
     if (rounding := spectrum.get("rounding")) is not None:
         spectrum["rounding"] = Rounding(**rounding)
-    length = {k: v for k, v in header["length"].items() if k not in DERIVED}
     return Measurement(
         parameters=header["parameters"],
         observations=header["observations"],
         rows=header["rows"],
         dimension=_dimension(header["dimension"]),
-        spectrum=Spectrum(eigenvalues=tensors["eigenvalues"], **spectrum),
-        length=DescriptionLength(**length),
+        spectrum=Spectrum(Eigenvalues(eigenvalues=tensors["eigenvalues"], **spectrum)),
+        length=DescriptionLength.from_dict(header["length"]),
         layers=[
             LayerSummary(
                 name=layer["name"],

@@ -12,11 +12,29 @@ from torch import nn
 
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
+from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.spectrum.memory import format_bytes, resolve_memory
 from lightlike.spectrum.routes import Route, choose, routes
 from lightlike.spectrum.sketch import Sketch, as_sketch
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How the rows of a layer's parameters are multiplied.
+
+    Attributes:
+        parameters: Their names.
+        order: "inner products", "entries", "pairs of positions" or "shared tokens".
+        share: Of the operations of the Gram matrix.
+        aligned: Whether one backward pass serves a whole batch; otherwise one sample.
+    """
+
+    parameters: tuple[str, ...]
+    order: str
+    share: float
+    aligned: bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,8 @@ class Plan:
         budget: Bytes that may be used.
         rate: Measured float64 operations a second.
         dtype: "float64" or "float32".
+        layers: How the inner products of each layer's rows would be made on the Gram route, with
+            their share of its operations, in the order of the model.
     """
 
     method: str
@@ -51,6 +71,7 @@ class Plan:
     budget: int
     rate: float
     dtype: str = "float64"
+    layers: tuple[LayerPlan, ...] = ()
 
     def __str__(self) -> str:
         worth = "exact, every row whitened" if self.exact else "estimated"
@@ -63,6 +84,12 @@ class Plan:
             f"cost     {format_seconds(self.seconds)}, {format_bytes(self.memory)} of "
             f"{format_bytes(self.budget)}",
         ]
+        if self.method == "gram" and self.layers:
+            orders: dict[str, float] = {}
+            for layer in self.layers:
+                orders[layer.order] = orders.get(layer.order, 0.0) + layer.share
+            ranked = sorted(orders.items(), key=lambda item: -item[1])
+            lines.append("layers   by " + ", ".join(f"{k} ({v:.0%})" for k, v in ranked))
         for route in self.alternatives:
             fits = "" if route.exact else "; estimated"
             fits += "" if route.fits(self.budget) else "; does not fit"
@@ -100,7 +127,7 @@ def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) 
     root = F.root
     budget = resolve_memory(memory)
     rows, columns = root.shape
-    candidates = routes(rows, columns, root.gram_operations(), root.row_operations())
+    candidates = routes(rows, columns, root.cost(budget))
     sketch = as_sketch(method)
     if sketch is not None:
         estimate: Route | None = sketch_route(root, sketch, budget)
@@ -125,6 +152,16 @@ def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) 
         budget=budget,
         rate=rate,
         dtype=name_of(F.problem.dtype),
+        layers=layer_plans(root),
+    )
+
+
+def layer_plans(root: Root) -> tuple[LayerPlan, ...]:
+    """How each unit of a root is contracted."""
+    total = sum(unit.pair_operations for unit in root.units) or 1.0
+    return tuple(
+        LayerPlan(unit.names, unit.order, unit.pair_operations / total, unit.aligned)
+        for unit in root.units
     )
 
 

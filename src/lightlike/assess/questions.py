@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, overload
 
-from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.errors import choice_error
+from lightlike.geometry.dimension import (
+    Dimension,
+    SignificantDimension,
+    dimension_of,
+    significant_dimension_of,
+)
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
@@ -15,18 +22,39 @@ from lightlike.spectrum.spectra import spectrum as spectrum_of
 from lightlike.spectrum.spectrum import Spectrum
 
 
-def dimension(F: Any, method: str | Sketch = "auto", *, seed: int = 0) -> Dimension:
-    """The local dimension d̂ = rank Î(θ), with certain bounds.
+@overload
+def dimension(
+    F: Any, method: str | Sketch = "auto", *, above: None = None, seed: int = 0
+) -> Dimension: ...
+@overload
+def dimension(
+    F: Any, method: str | Sketch = "auto", *, above: float, seed: int = 0
+) -> SignificantDimension: ...
+def dimension(
+    F: Any, method: str | Sketch = "auto", *, above: float | None = None, seed: int = 0
+) -> Dimension | SignificantDimension:
+    """The local dimension d̂ = rank Î(θ), or the number of eigenvalues above ε, with certain bounds.
+
+    The rank takes the eigenvalues. The number above ε takes one factorisation of the same matrix,
+    by the inertia of A Aᵀ − εI (Sylvester), unless the eigenvalues are known already or ε is so
+    small that only a refinement can tell.
 
     Args:
         F: A Fisher matrix, a root A, or a symmetric matrix.
-        method: As in `lightlike.spectrum`; a sketch bounds it by its rank and min(D, K).
+        method: As in `lightlike.spectrum`. A sketch bounds the rank by its own and min(D, K); of
+            the number above ε it gives an estimate without bounds.
+        above: None for the rank, or ε ≥ 0, an absolute bound on eigenvalues of Î.
         seed: Of the sketch.
 
     Raises:
         CapacityError: if no exact route fits in memory.
+        ChoiceError: if ε is negative or not a finite number.
     """
-    return dimension_of(spectrum_of(F, method, seed=seed))
+    if above is None:
+        return dimension_of(spectrum_of(F, method, seed=seed))
+    if not 0.0 <= above < math.inf:
+        raise choice_error("above", above, ["None", "a finite number, 0 or positive"])
+    return significant_dimension_of(spectrum_of(F, method, seed=seed), float(above))
 
 
 def description_length(
@@ -37,6 +65,9 @@ def description_length(
     L = NLL + ½ δᵀΣ⁻¹δ − ½ rᵀ(N Î + Σ⁻¹)⁻¹r + ½ log det(I + N Σ^½ Î Σ^½) with δ = θ̂ − μ and
     r = ∇NLL + Σ⁻¹δ: correct at a maximum-likelihood point, at a MAP point or at neither, exact for
     linear models with Gaussian noise (arXiv 1905.11027, doi:10.1162/neco.1992.4.3.415).
+
+    The total takes one Cholesky factorisation of I + N A Σ Aᵀ; the split of the complexity into
+    `dimension_term` and `spectrum_term` takes the eigenvalues, when it is read or printed.
 
     Args:
         F: From `lightlike.fisher`, with or without labels.

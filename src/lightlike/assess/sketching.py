@@ -18,7 +18,7 @@ from lightlike.metric.root import Root
 from lightlike.metric.sketch import SketchedFisher
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.sketch import Sketch
-from lightlike.spectrum.spectrum import EPS, Spectrum
+from lightlike.spectrum.spectrum import Spectrum
 
 Estimates = Sequence[float]
 
@@ -171,7 +171,7 @@ def _layers(
         trace = sum(root.traces.get(layer.name, 0.0) for root in roots) / len(roots)
         dimension = layer.dimension
         if dimension is not None:
-            exact = F.root.precision <= EPS
+            exact = F.problem.reference is F.problem
             dimension = bounded(dimension, F.root.shape[0], layer.parameters, exact=exact)
         found.append(replace(layer, trace=trace, dimension=dimension))
     return found

@@ -1,11 +1,11 @@
-"""The local dimension d̂(θ) = rank Î(θ) = rank A: how many directions change the predictions."""
+"""How many directions change the predictions: the rank d̂ = rank Î(θ), and those beyond some ε."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from lightlike.spectrum.spectrum import EPS, Spectrum
+from lightlike.spectrum.spectrum import Spectrum
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Dimension:
             rank of the sketch.
         lower: Certain lower bound.
         upper: Certain upper bound, never above min(D, K).
-        kind: "exact" if the bounds meet in float64, else "certified".
+        kind: "exact" if the bounds meet, never in float32; else "certified".
         gap: log10(s_d / s_{d+1}) around the cut; infinite if nothing is below it.
         tolerance: Relative threshold on singular values, max(K, D) · precision (as `matrix_rank`),
             or √(floor / λ_1) of a spectrum in float32.
@@ -41,6 +41,38 @@ class Dimension:
         return self.value
 
 
+@dataclass(frozen=True)
+class SignificantDimension:
+    """Number of directions along which the predictions change by more than a bound.
+
+    Attributes:
+        value: d_ε, the number of eigenvalues of Î above ε.
+        lower: Certain lower bound.
+        upper: Certain upper bound, never above min(D, K).
+        kind: "exact" if the bounds meet, never in float32; "estimated" from a sketch, which
+            bounds nothing; else "certified": then ε lies within rounding of an eigenvalue.
+        above: ε, an absolute bound on eigenvalues of Î.
+        error: What rounding may move an eigenvalue near ε by.
+        data_limited: Whether d_ε = K < D: more observations would raise it.
+        bound: What the upper bound min(D, K) comes from: "parameters" or "data".
+    """
+
+    value: int
+    lower: int
+    upper: int
+    kind: str
+    above: float
+    error: float
+    data_limited: bool
+    bound: str
+
+    def __int__(self) -> int:
+        return self.value
+
+    def __index__(self) -> int:
+        return self.value
+
+
 def dimension_of(spectrum: Spectrum) -> Dimension:
     """Decide the rank from a spectrum and the bounds that it carries."""
     rows, columns = spectrum.shape
@@ -54,9 +86,26 @@ def dimension_of(spectrum: Spectrum) -> Dimension:
         value=value,
         lower=lower,
         upper=upper,
-        kind="exact" if lower == upper and spectrum.precision <= EPS else "certified",
+        kind="exact" if lower == upper and spectrum.rounding is None else "certified",
         gap=gap,
         tolerance=spectrum.tolerance,
         data_limited=value == rows < columns,
+        bound="data" if rows < columns else "parameters",
+    )
+
+
+def significant_dimension_of(spectrum: Spectrum, above: float) -> SignificantDimension:
+    """Count the eigenvalues above a bound, by inertia where the eigenvalues are not known."""
+    rows, columns = spectrum.shape
+    count = spectrum.count(above)
+    open_kind = "estimated" if spectrum.kind == "estimated" else "certified"
+    return SignificantDimension(
+        value=count.value,
+        lower=count.lower,
+        upper=count.upper,
+        kind="exact" if count.lower == count.upper and spectrum.rounding is None else open_kind,
+        above=above,
+        error=count.error,
+        data_limited=count.value == rows < columns,
         bound="data" if rows < columns else "parameters",
     )

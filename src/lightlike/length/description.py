@@ -4,29 +4,54 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from lightlike.errors import choice_error
 
 UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2)}
 
 
+class Counts(Protocol):
+    """How many directions a length counts, with and without weights."""
+
+    @property
+    def dimension(self) -> int:
+        """d, the positive eigenvalues λ_k in prior units."""
+
+    @property
+    def effective_dimension(self) -> float:
+        """MacKay's γ = Σ N λ_k / (1 + N λ_k)."""
+
+
 @dataclass(frozen=True)
+class KnownCounts:
+    """Counts that have been computed.
+
+    Attributes:
+        dimension: d.
+        effective_dimension: γ.
+    """
+
+    dimension: int
+    effective_dimension: float
+
+
+@dataclass(frozen=True, repr=False)
 class DescriptionLength:
     """Code length of the labels given the inputs, term by term.
 
-    total = fit + displacement + dimension_term + spectrum_term. Terms that need labels are None
-    without them, and so is then the total; they are never 0 for want of data.
+    total = fit + displacement + complexity, complexity = dimension_term + spectrum_term. Terms that
+    need labels are None without them, and so is then the total; they are never 0 for want of data.
+    The total takes one Cholesky factorisation; `dimension`, `dimension_term` and `spectrum_term`
+    need the eigenvalues and have them computed when they are first read, or printed.
 
     Attributes:
         fit: NLL_total(θ̂).
         displacement: What it costs that θ̂ is not the prior mean; parts of θ̂ in the radical cost
             nothing at a maximum-likelihood point.
-        dimension_term: (d/2) log N.
-        spectrum_term: ½ Σ_{k≤d} log(λ_k + 1/N), λ_k the eigenvalues in prior units: negative
-            wherever λ_k < 1 − 1/N.
-        effective_dimension: MacKay's γ = Σ N λ_k / (1 + N λ_k); ½ γ is what one e-fold more data
-            costs.
+        complexity: ½ log det(I + N Σ^½ Î Σ^½) = ½ Σ log(1 + N λ_k), λ_k the eigenvalues in prior
+            units; never negative.
+        counts: d and γ.
         tuning_cost: At most this much more for numbers of the prior fitted to the same data
             (½ log N each); not part of the total.
         stderr: Standard error of the total (of the complexity without labels); 0 where nothing was
@@ -34,17 +59,16 @@ class DescriptionLength:
         complexity_error: A bound on the error of the complexity by lower precision; 0 in float64.
         displacement_error: The same of the displacement.
         kind: "exact" if every term was computed in full, "certified" or "estimated" otherwise.
-        prior: What was assumed, with fitted numbers filled in.
         observations: N.
+        prior: What was assumed, with fitted numbers filled in.
         units: "nats" or "bits".
         scale: 1, or 1/N for figures per observation.
     """
 
     fit: float | None
     displacement: float | None
-    dimension_term: float
-    spectrum_term: float
-    effective_dimension: float
+    complexity: float
+    counts: Counts
     tuning_cost: float
     stderr: float
     kind: str
@@ -61,9 +85,25 @@ class DescriptionLength:
         return self.complexity_error + self.displacement_error
 
     @property
-    def complexity(self) -> float:
-        """dimension_term + spectrum_term = ½ Σ log(1 + N λ_k), never negative."""
-        return self.dimension_term + self.spectrum_term
+    def dimension(self) -> int:
+        """d, the number of positive eigenvalues in prior units."""
+        return self.counts.dimension
+
+    @property
+    def dimension_term(self) -> float:
+        """(d/2) log N."""
+        unit = UNITS[self.units] * self.scale
+        return 0.5 * self.counts.dimension * math.log(self.observations) * unit
+
+    @property
+    def spectrum_term(self) -> float:
+        """½ Σ_{k≤d} log(λ_k + 1/N): negative wherever λ_k < 1 − 1/N."""
+        return self.complexity - self.dimension_term
+
+    @property
+    def effective_dimension(self) -> float:
+        """MacKay's γ = Σ N λ_k / (1 + N λ_k); ½ γ is what one e-fold more data costs."""
+        return self.counts.effective_dimension
 
     @property
     def total(self) -> float | None:
@@ -88,6 +128,33 @@ class DescriptionLength:
             return self
         return self._times(1.0 / self.observations, scale=1.0 / self.observations)
 
+    def settled(self) -> DescriptionLength:
+        """The same length with its counts computed; it keeps no matrix."""
+        return replace(self, counts=KnownCounts(self.dimension, self.effective_dimension))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All terms and what they rest on, by name, in plain Python types."""
+        names = (
+            "total", "fit", "displacement", "complexity", "dimension_term", "spectrum_term",
+            "dimension", "effective_dimension", "tuning_cost", "stderr", "kind", "observations",
+            "prior", "units", "scale", "complexity_error", "displacement_error", "error",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+    @staticmethod
+    def from_dict(terms: dict[str, Any]) -> DescriptionLength:
+        """The length that `to_dict` took apart."""
+        given = dict(terms)
+        counts = KnownCounts(given.pop("dimension"), given.pop("effective_dimension"))
+        for derived in ("total", "dimension_term", "spectrum_term"):
+            del given[derived]
+        given.pop("error", None)
+        return DescriptionLength(counts=counts, **given)
+
+    def __repr__(self) -> str:
+        terms = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"DescriptionLength({terms})"
+
     def _times(self, factor: float, **changes: Any) -> DescriptionLength:
         def times(value: float | None) -> float | None:
             return None if value is None else value * factor
@@ -96,8 +163,7 @@ class DescriptionLength:
             self,
             fit=times(self.fit),
             displacement=times(self.displacement),
-            dimension_term=self.dimension_term * factor,
-            spectrum_term=self.spectrum_term * factor,
+            complexity=self.complexity * factor,
             tuning_cost=self.tuning_cost * factor,
             stderr=self.stderr * factor,
             complexity_error=self.complexity_error * factor,

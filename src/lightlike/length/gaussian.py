@@ -21,15 +21,15 @@ from torch import Tensor
 
 from lightlike.errors import PriorError
 from lightlike.length.description import DescriptionLength
-from lightlike.length.displacement import displacement_of
+from lightlike.length.displacement import STIFF, displacement_of
 from lightlike.length.priors import Isotropic, Prior, ResolvedPrior
 from lightlike.metric.jacobian import gradient
 from lightlike.metric.root import Root
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
-from lightlike.spectrum.dense import eigenvalue_floor
-from lightlike.spectrum.spectrum import EPS, Spectrum
+from lightlike.spectrum.rounding import EPS, eigenvalue_floor
+from lightlike.spectrum.spectrum import Spectrum
 
 # Search range of log σ² around 0 in empirical Bayes: beyond it a variance is no longer a number
 # that float64 arithmetic of the evidence can tell from its limits.
@@ -42,6 +42,29 @@ class Expansion:
 
     nll: float | None
     gradient: Tensor | None
+
+
+@dataclass(frozen=True)
+class SpectralCounts:
+    """Counts that a spectrum is asked for when they are.
+
+    Attributes:
+        spectrum: Eigenvalues λ.
+        scale: N σ² with λ those of Î, N with λ those in prior units.
+    """
+
+    spectrum: Spectrum
+    scale: float
+
+    @property
+    def dimension(self) -> int:
+        """d, the number of positive eigenvalues."""
+        return len(self.spectrum)
+
+    @property
+    def effective_dimension(self) -> float:
+        """Σ cλ / (1 + cλ) with c the scale."""
+        return self.spectrum.effective_dimension(1.0 / self.scale)
 
 
 def expand(problem: Problem) -> Expansion:
@@ -75,97 +98,72 @@ def gaussian_razor(
         PriorError: if the prior does not fit, or its evidence has no maximum.
     """
     resolved = prior.resolve(problem)
+    n = problem.survey.observations
     if isinstance(prior, Isotropic):
         if prior.by_evidence:
             resolved = fit_variance(problem, resolved, decomposition, expansion)
-        scale = float(resolved.variance[0])
-        spectrum = spectrum or decomposition.spectrum
-        check_spectrum(spectrum, decomposition)
-        eigenvalues = spectrum.eigenvalues * scale
-        matrix, root = decomposition.matrix * scale, _scaled(decomposition, resolved)
-        left = decomposition.left
+        if spectrum is not None:
+            check_spectrum(spectrum, decomposition)
+        spectrum = decomposition.spectrum if spectrum is None else spectrum
+        root, scale = _scaled(decomposition, resolved), n * float(resolved.variance[0])
     else:
-        root = _scaled(decomposition, resolved)
-        own = Decomposition(root, decomposition.route, decomposition.budget)
-        spectrum, matrix, left = own.spectrum, own.matrix, own.left
-        eigenvalues, scale = spectrum.eigenvalues, 1.0
-    displacement, nll, error = None, None, 0.0
+        root, scale = _scaled(decomposition, resolved), float(n)
+        decomposition = Decomposition(root, decomposition.route, decomposition.budget)
+        spectrum = decomposition.spectrum
+    shifted = decomposition.explicit.shifted(scale)
+    displacement, error = None, 0.0
     if expansion.gradient is not None and expansion.nll is not None:
         nll, g = shift_frozen(problem, resolved, root, expansion.nll, expansion.gradient)
         z, b = in_prior_units(problem, resolved, g)
-        largest = float(eigenvalues[0]) if len(eigenvalues) else 0.0
+        stiffness = shifted.condition
+        if stiffness > STIFF:
+            stiffness = scale * spectrum.largest
         displacement, error = displacement_of(
-            root,
-            matrix,
-            z,
-            b,
-            largest,
-            left=left,
-            budget=decomposition.budget,
-            root_error=root_error(spectrum, scale),
-            product_error=scale * spectrum.rounding.product if spectrum.rounding else 0.0,
-        )
+            root, shifted, z, b, stiffness,
+            nll=nll, left=decomposition.left, budget=decomposition.budget,
+            root_error=root_error(decomposition) * math.sqrt(scale / n),
+        )  # fmt: skip
         displacement += nll - expansion.nll
-        nll = expansion.nll
-    length = assemble(problem, resolved, spectrum, eigenvalues, nll, displacement)
-    return replace(
-        length,
-        complexity_error=0.5 * spectrum.logdet_error(problem.survey.observations * scale),
+    return DescriptionLength(
+        fit=expansion.nll,
+        displacement=displacement,
+        complexity=0.5 * spectrum.logdet_of(shifted),
+        counts=SpectralCounts(spectrum, scale),
+        tuning_cost=0.5 * resolved.tuned * math.log(n),
+        stderr=0.0,
+        kind=spectrum.kind,
+        observations=n,
+        prior=resolved.description,
+        complexity_error=0.5 * spectrum.logdet_error(scale),
         displacement_error=error,
     )
 
 
-def root_error(spectrum: Spectrum, variance: float) -> float:
-    """A bound on the error of the root that a spectrum is of, in prior units; 0 in float64.
+def root_error(decomposition: Decomposition) -> float:
+    """A bound on the error of the root that is decomposed; 0 in float64.
 
     Of a model that casts down inside while it runs in float64 only an estimate is known.
     """
-    if spectrum.precision <= EPS:
+    if decomposition.precision <= EPS:
         return 0.0
+    values = decomposition.spectrum.values
     # The base is of eigenvalues: 2 s_1 times that of singular values.
-    found = 0.5 * spectrum.base / math.sqrt(spectrum.largest) if spectrum.largest else 0.0
-    if spectrum.rounding is not None:
-        found += spectrum.rounding.root
-    return found * math.sqrt(variance)
+    found = 0.5 * values.base / math.sqrt(values.largest) if values.largest else 0.0
+    return found + (decomposition.rounding.root if decomposition.rounding else 0.0)
 
 
 def check_spectrum(spectrum: Spectrum, decomposition: Decomposition) -> None:
     """Raise a PriorError if a spectrum is not that of the decomposed matrix."""
-    trace = float(decomposition.matrix.diagonal().sum())
+    trace = decomposition.explicit.trace
     same = tuple(spectrum.shape) == tuple(decomposition.factor.shape)
-    if not same or abs(spectrum.trace - trace) > 1e-6 * abs(trace):
+    allowed = max(1e-6, 100 * decomposition.precision) * abs(trace)
+    if not same or abs(spectrum.trace - trace) > allowed:
         raise PriorError(
             f"The spectrum (shape {spectrum.shape}, trace {spectrum.trace:.6g}) is not that of "
             f"this Fisher matrix (shape {decomposition.factor.shape}, trace {trace:.6g}).",
             "The length would mix two networks.",
             "Pass lightlike.spectrum(F) of the same F, or none.",
         )
-
-
-def assemble(
-    problem: Problem,
-    prior: ResolvedPrior,
-    spectrum: Spectrum,
-    eigenvalues: Tensor,
-    nll: float | None,
-    displacement: float | None,
-) -> DescriptionLength:
-    """Put the terms together; eigenvalues are those in prior units."""
-    n = problem.survey.observations
-    complexity = 0.5 * float(torch.log1p(n * eigenvalues).sum())
-    dimension_term = 0.5 * len(eigenvalues) * math.log(n)
-    return DescriptionLength(
-        fit=nll,
-        displacement=displacement,
-        dimension_term=dimension_term,
-        spectrum_term=complexity - dimension_term,
-        effective_dimension=float((n * eigenvalues / (1 + n * eigenvalues)).sum()),
-        tuning_cost=0.5 * prior.tuned * math.log(n),
-        stderr=0.0,
-        kind=spectrum.kind,
-        observations=n,
-        prior=prior.description,
-    )
 
 
 def in_prior_units(problem: Problem, prior: ResolvedPrior, g: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from lightlike.errors import PriorError
 from lightlike.length.conjugate import Displacement, displacement_by_products
-from lightlike.length.description import DescriptionLength
+from lightlike.length.description import DescriptionLength, KnownCounts
 from lightlike.length.gaussian import Expansion, gaussian_razor
 from lightlike.length.priors import Isotropic, Prior
 from lightlike.metric.product import differentiable_twice
@@ -62,16 +62,21 @@ class SketchedRazor:
 
     @property
     def length(self) -> DescriptionLength:
-        """The mean of each term; the standard error is that of the total, or of the complexity."""
+        """The mean of each term, with the largest d, as of the averaged spectrum.
+
+        The standard error is that of the total, or of the complexity without labels.
+        """
         first, count = self.razors[0], len(self.razors)
         displacements = [r.displacement for r in self.razors if r.displacement is not None]
         error = (self.total or self.complexity).stderr
         return replace(
             first,
             displacement=sum(displacements) / count if displacements else None,
-            dimension_term=sum(r.dimension_term for r in self.razors) / count,
-            spectrum_term=sum(r.spectrum_term for r in self.razors) / count,
-            effective_dimension=sum(r.effective_dimension for r in self.razors) / count,
+            complexity=sum(self.complexities) / count,
+            counts=KnownCounts(
+                dimension=max(r.dimension for r in self.razors),
+                effective_dimension=sum(r.effective_dimension for r in self.razors) / count,
+            ),
             stderr=float(error),
             complexity_error=max(r.complexity_error for r in self.razors),
             displacement_error=max(r.displacement_error for r in self.razors),
@@ -109,7 +114,7 @@ def sketched_razor(
         fitted = isinstance(fixed, Isotropic) and fixed.by_evidence
         needed = expansion if fitted or not products else Expansion(None, None)
         try:
-            found = gaussian_razor(root.problem, fixed, decomposition, needed)
+            found = gaussian_razor(root.problem, fixed, decomposition, needed).settled()
         except PriorError as error:
             if not fitted or expansion.gradient is None:
                 raise

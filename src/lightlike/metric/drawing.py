@@ -33,14 +33,8 @@ def draw_memory(root: Root) -> float:
 
 def inner_route(root: Root, draws: int, budget: float) -> Route | None:
     """The cheapest route for the sketch with r draws an observation that fits, if one does."""
-    observations = root.problem.survey.observations
-    share = draws * observations / root.shape[0]
-    found = routes(
-        draws * observations,
-        root.shape[1],
-        root.gram_operations() * share**2,
-        root.row_operations() * share,
-    )
+    rows = draws * root.problem.survey.observations
+    found = routes(rows, root.shape[1], root.cost(budget, rows))
     left = budget - draws * draw_memory(root)
     return next((route for route in found if route.fits(left)), None)
 

@@ -83,7 +83,13 @@ class Fisher:
         return self.root.metric()
 
     def trace(self) -> float:
-        """The trace tr Î = ‖A‖²_F = (1/N) Σ_i tr(J_iᵀ Λ_i J_i)."""
+        """The trace tr Î = ‖A‖²_F = (1/N) Σ_i tr(J_iᵀ Λ_i J_i).
+
+        From a decomposition that is kept, if one knows it; otherwise all rows are written out.
+        """
+        for kept in self._decompositions.values():
+            if (known := kept.trace) is not None:
+                return known
         return sum(float(slab.square().sum()) for slab in self.root.slabs("Trace"))
 
 

@@ -206,24 +206,3 @@ def _strip(blocks: Sequence[Block], unit: Unit, start: int, stop: int) -> Tensor
         else:
             parts.append(block.kept(by_sample(factor.columns(start, stop))))
     return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
-
-
-def passes(units: Sequence[Unit], rows: int, budget: int, itemsize: int = 8) -> list[list[Unit]]:
-    """Split units into passes over the data whose factors for all rows fit in a budget of bytes.
-
-    Units that all samples of a batch can share come first, apart from the others, so that the quick
-    way of back-propagating them is not held up.
-    """
-    groups: list[list[Unit]] = []
-    for aligned in (True, False):
-        used = budget + 1
-        for unit in units:
-            if unit.aligned != aligned:
-                continue
-            size = itemsize * rows * unit.held
-            if used + size > budget:
-                groups.append([])
-                used = 0
-            groups[-1].append(unit)
-            used += size
-    return groups

@@ -45,7 +45,7 @@ def whitened_vjp(problem: Problem, outputs: Outputs, u: Tensor) -> Tensor:
 def whitened_cotangents(problem: Problem, outputs: Outputs, u: Tensor) -> Tensor:
     """L_i u_i / √N of one batch's observations for u (rows, c): (c, observations, m)."""
     root = whitening(problem, outputs)
-    full = given = u.view(outputs.count, root.shape[-1], -1)
+    full = given = u.view(outputs.count, root.shape[-1], u.shape[-1])
     if outputs.observed is not None:
         full = root.new_zeros(len(root), *given.shape[1:])
         full[outputs.observed] = given

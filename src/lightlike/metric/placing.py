@@ -53,6 +53,22 @@ def forward(evaluator: Evaluator, batch: Batch, widened: dict[Key, int] | None =
     return outputs, capture, reached(outputs.h, evaluator.leaves)
 
 
+def graph_bytes(evaluator: Evaluator, batch: Batch) -> int:
+    """Bytes that the autograd graph of a batch holds beyond the parameters."""
+    own = {value.untyped_storage().data_ptr() for value in evaluator.values.values()}
+    saved: dict[int, int] = {}
+
+    def pack(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        outputs = evaluator.outputs(batch)
+    return sum(saved.values()) + outputs.h.nbytes
+
+
 def place_samples(evaluator: Evaluator, batch: Batch) -> tuple[Places, Forward]:
     """Places of the samples, found by differentiating the outputs of single ones.
 

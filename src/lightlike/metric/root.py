@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from lightlike.errors import CapacityError, choice_error
-from lightlike.metric.blocks import Block, merge
+from lightlike.errors import choice_error
+from lightlike.metric.blocks import Block, merge, tile_rows
 from lightlike.metric.buffers import empty
-from lightlike.metric.gram import add_gram, add_square, mirror, passes
+from lightlike.metric.footprint import Footprint, footprint
+from lightlike.metric.gram import add_gram, add_square, mirror
 from lightlike.metric.jacobian import whitened_vjp
-from lightlike.metric.rounding import PROBES, Probe, norm_bounds, signs
+from lightlike.metric.rounding import PROBES, Probe, bounds, norm_bounds, signs
 from lightlike.metric.sweep import Sweep
+from lightlike.metric.transposed import Transposed, on_numpy
 from lightlike.metric.units import Unit
 from lightlike.metric.witness import Witness
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import available_memory
+from lightlike.spectrum.operator import Cost
 from lightlike.spectrum.rounding import Rounding
-
-FloatArray = NDArray[np.float64]
 
 # Bytes of a slab of explicitly written rows.
 SLAB = 128 << 20
@@ -40,7 +38,8 @@ class Root:
     L_i L_iᵀ = Λ_i the covariance of its score, so that Aᵀ A is the Fisher information matrix on the
     sample (Sun & Nielsen, arXiv 1905.11027). Rows are ordered by observation, rank Λ each;
     columns as the parameters in `problem.selection`. Everything is reverse mode, and float64 unless
-    the problem's dtype is another: then its entries are, and A Aᵀ sums products of them in float64.
+    the problem's dtype is another: then its entries are, A Aᵀ sums products of them in float64, and
+    products with vectors are those of these entries in float64.
 
     Attributes:
         weights: None, or w (D,) if this is A diag(w), as for a prior with variances w².
@@ -74,11 +73,6 @@ class Root:
         return torch.float64
 
     @property
-    def isolated(self) -> AbstractContextManager[None]:
-        """For running the model: see `lightlike.problem.isolation`."""
-        return isolated(self.problem.dtype)
-
-    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.problem.evaluator.device
@@ -88,7 +82,7 @@ class Root:
         """The back-propagation of rows; made on first use."""
         if self._sweep is not None:
             return self._sweep
-        with self.isolated:
+        with isolated(self.problem.dtype):
             return Sweep(self.problem)
 
     @cached_property
@@ -105,14 +99,14 @@ class Root:
         """Rounding unit of the forward pass: 2.2e-16 in float64 if nothing is cast down inside."""
         return self.sweep.precision
 
-    def gram_operations(self) -> float:
-        """Operations of `gram` after back-propagation, roughly, in time of a float64 one."""
-        share = self.problem.dtype.itemsize / 8
-        return share * self.shape[0] ** 2 * sum(unit.pair_operations for unit in self.units)
-
-    def row_operations(self) -> float:
-        """Floating-point operations of writing out all rows, roughly."""
-        return 6.0 * self.shape[0] * self.shape[1]
+    def cost(self, budget: float | None = None, rows: int | None = None) -> Cost:
+        """What `gram` and `dense` take within a budget of bytes, roughly; for K rows or others."""
+        rows, columns = rows or self.shape[0], self.shape[1]
+        memory = self.footprint(budget, rows)
+        pairs = float(rows) ** 2 * sum(unit.pair_operations for unit in self.units)
+        # In time of operations in float64.
+        pairs *= self.problem.dtype.itemsize / 8
+        return Cost(pairs, 6.0 * rows * columns, memory.fixed, memory.factors)
 
     def of_layer(self, layer: str) -> Root:
         """The columns of one layer, those of the parameters that the module `layer` owns."""
@@ -138,7 +132,7 @@ class Root:
             block.outward(
                 sum(
                     (
-                        f.apply(unit.gather(columns).to(self.problem.dtype))
+                        f.to(torch.float64).apply(unit.gather(columns))
                         for unit, f in block.factors.items()
                     ),
                     start=columns.new_zeros(block.per_sample, block.samples, columns.shape[1]),
@@ -156,23 +150,38 @@ class Root:
     def rmv(self, u: Tensor) -> Tensor:
         """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
         columns = self._columns(u, self.shape[0])
-        result = self._pull_one(columns) if self._is_plain(columns) else self._pull_many(columns)
+        # One combination of whole rows is ordinary differentiation; but in float32 not quite Aᵀ.
+        exact = self.problem.dtype == torch.float64
+        plain = columns.shape[1] == 1 and self.layer is None and exact
+        result = self._pull_one(columns) if plain else self._pull_many(columns)
         if self.weights is not None:
             result *= self.weights[:, None]
         return result[:, 0] if u.ndim == 1 else result
 
-    def gram(self) -> Tensor:
+    def footprint(self, budget: float | None = None, rows: int | None = None) -> Footprint:
+        """What `gram` takes within a budget of bytes; nine tenths of what there is unless given."""
+        budget = 0.9 * available_memory() if budget is None else budget
+        return footprint(self.sweep, self.units, rows or self.shape[0], budget)
+
+    def gram(self, budget: float | None = None) -> Tensor:
         """A Aᵀ, (K, K) float64, symmetric to the bit.
 
+        Args:
+            budget: Bytes that may be used; nine tenths of what is available unless given.
+
         Raises:
+            CapacityError: if the gradients of one unit do not fit.
             ConsistencyError: if the rows disagree with plain differentiation.
         """
         rows, dtype = self.shape[0], self.problem.dtype
         self.traces = {}
+        memory = self.footprint(budget)
+        if memory.largest > memory.room:
+            raise memory.error()
         probe = self._probe()
-        with self.isolated:
+        with isolated(self.problem.dtype):
             out = empty(rows, rows, device=self.device)
-            for index, units in enumerate(self._passes(rows)):
+            for index, units in enumerate(memory.passes):
                 joined = merge(
                     [
                         self._weighted(block).settled()
@@ -188,7 +197,7 @@ class Root:
                     self.traces[unit.layer] = self.traces.get(unit.layer, 0.0) + trace
             mirror(out)
         if probe is not None:
-            self._note_rounding(probe.image, norm_bounds(out @ probe.u - probe.product))
+            self._note_rounding(probe.image, out @ probe.u - probe.product)
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)
         scale = float(u.norm()) * float(out.diagonal().sum()) + self._size(witness) ** 2
@@ -203,7 +212,7 @@ class Root:
         product = torch.zeros_like(u)
         for slab in self.slabs("Fisher matrix"):
             add_square(slab.to(self.problem.dtype), out)
-            if self._is_lower:
+            if self.problem.dtype != torch.float64:
                 product += slab.T @ (slab @ u)
         mirror(out)
         if self.rounding is not None:
@@ -254,13 +263,13 @@ class Root:
         return self.mv(v)
 
     @property
-    def T(self) -> TransposedRoot:  # noqa: N802 — as a matrix has it
+    def T(self) -> Transposed:  # noqa: N802 — as a matrix has it
         """Aᵀ as an operator."""
-        return TransposedRoot(self)
+        return Transposed(self)
 
     def to_scipy(self) -> LinearOperator:
         """A as a SciPy linear operator on float64 NumPy vectors."""
-        product, transposed = _numpy(self.mv, self.device), _numpy(self.rmv, self.device)
+        product, transposed = on_numpy(self.mv, self.device), on_numpy(self.rmv, self.device)
         return LinearOperator(
             self.shape, matvec=product, rmatvec=transposed, matmat=product, rmatmat=transposed,
             dtype="float64",
@@ -271,28 +280,20 @@ class Root:
         batches = self.sweep.blocks(self.units, stage)
         while True:
             # Isolated only while the model runs, not while the caller does.
-            with self.isolated:
+            with isolated(self.problem.dtype):
                 blocks = next(batches, None)
             if blocks is None:
                 return
             yield from merge(blocks, self.units)
 
-    @property
-    def _is_lower(self) -> bool:
-        """Whether rows are in lower precision than float64, for speed."""
-        return self.problem.dtype != torch.float64
-
     def _probe(self) -> Probe | None:
         """What measures the rounding of a pass over the rows; None in float64."""
-        rows, size = self.shape
-        return Probe(size, rows, self.device) if self._is_lower else None
+        return None if self.problem.dtype == torch.float64 else Probe(*self.shape, self.device)
 
-    def _note_rounding(self, image: Tensor, product: tuple[float, float] = (0.0, 0.0)) -> None:
-        """Hold ÃᵀU (D, P) against AᵀU in float64."""
+    def _note_rounding(self, image: Tensor, product: Tensor | None = None) -> None:
+        """Hold ÃᵀU (D, P) against AᵀU in float64, and note (M̃ − ÃÃᵀ)U."""
         exact = torch.stack([self._mine(column) for column in self.sweep.exact_image.T], 1)
-        reference = self.sweep.reference_precision
-        root = norm_bounds(image - exact)
-        self.rounding = Rounding(root[0], product[0], root[1], product[1], reference=reference)
+        self.rounding = bounds(image - exact, product, self.sweep.reference_precision)
 
     def _mine(self, image: Tensor) -> Tensor:
         """Aᵀ u for this root from that for all columns without weights."""
@@ -312,25 +313,6 @@ class Root:
                 self.traces.setdefault(unit.layer, 0.0)
                 self.traces[unit.layer] += factor.squared_norm()
 
-    def _is_plain(self, columns: Tensor) -> bool:
-        """Whether ordinary differentiation of all parameters does it."""
-        return columns.shape[1] == 1 and self.layer is None
-
-    def _passes(self, rows: int) -> list[list[Unit]]:
-        budget = available_memory() // 3
-        item = self.problem.dtype.itemsize
-        groups = passes(self.units, rows, budget, item)
-        for units in groups:
-            size = item * rows * sum(unit.held for unit in units)
-            if size > budget:
-                raise CapacityError(
-                    f"The rows of {units[0].names[0]!r} alone take {size / 2**30:.1f} GiB for "
-                    f"{rows} rows; {budget / 2**30:.1f} GiB may be used.",
-                    "Its inner products between all rows need them together.",
-                    "Use fewer observations, exclude that parameter, or method='metric'.",
-                )
-        return groups
-
     def _weighted(self, block: Block) -> Block:
         if self.weights is None:
             return block
@@ -346,60 +328,23 @@ class Root:
         return v.detach().to(self.device, torch.float64).reshape(length, -1)
 
     def _pull_many(self, columns: Tensor) -> Tensor:
-        with self.isolated:
+        with isolated(self.problem.dtype):
             out = columns.new_zeros(columns.shape[1], self.shape[1])
         start = 0
         for block in self._blocks("Aᵀ u"):
             inner = block.inward(columns[start : start + block.rows])
             start += block.rows
             for unit, factor in block.factors.items():
-                unit.scatter(factor.pull(inner.to(self.problem.dtype)).T, out)
+                unit.scatter(factor.to(torch.float64).pull(inner).T, out)
         return out.T
 
     def _pull_one(self, columns: Tensor) -> Tensor:
         problem = self.problem
         start = 0
-        with self.isolated:
+        with isolated(self.problem.dtype):
             out = columns.new_zeros(self.shape[1])
             for _, outputs in problem.sweep("Aᵀ u"):
                 stop = start + outputs.count * problem.survey.rank
                 out += whitened_vjp(problem, outputs, columns[start:stop, 0])
                 start = stop
         return out[:, None]
-
-
-class TransposedRoot:
-    """Aᵀ, D × K."""
-
-    def __init__(self, root: Root) -> None:
-        self.T = root
-        self.shape = root.shape[::-1]
-
-    def __matmul__(self, u: Tensor) -> Tensor:
-        return self.T.rmv(u)
-
-    def mv(self, u: Tensor) -> Tensor:
-        """Aᵀ u."""
-        return self.T.rmv(u)
-
-    def rmv(self, v: Tensor) -> Tensor:
-        """A v."""
-        return self.T.mv(v)
-
-
-def tile_rows(block: Block, size: int, device: torch.device) -> Tensor:
-    """The rows of a block written out, (rows, D)."""
-    shape = block.per_sample, block.samples, size
-    out = torch.zeros(shape, dtype=torch.float64, device=device)
-    for unit, factor in block.factors.items():
-        unit.scatter(factor.dense(), out)
-    return block.outward(out)
-
-
-def _numpy(
-    function: Callable[[Tensor], Tensor], device: torch.device
-) -> Callable[[FloatArray], FloatArray]:
-    def call(x: FloatArray) -> FloatArray:
-        return function(torch.as_tensor(x, dtype=torch.float64, device=device)).cpu().numpy()
-
-    return call

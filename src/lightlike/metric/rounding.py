@@ -25,6 +25,7 @@ from lightlike.metric.jacobian import Backward, whitened_cotangents
 from lightlike.metric.units import Unit
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
+from lightlike.spectrum.rounding import Rounding
 
 # Columns of U, and what norms found are multiplied by. Many independent errors, as rounding makes,
 # need no such factor; all error in one direction, spread evenly over many rows, exceeds the bound
@@ -70,12 +71,19 @@ def exact_image(problem: Problem) -> Tensor:
     return total
 
 
+def bounds(root: Tensor, product: Tensor | None, reference: float) -> Rounding:
+    """The bounds from (Ã − A)ᵀU, from (M̃ − ÃÃᵀ)U, and the rounding unit of A itself."""
+    largest, total = norm_bounds(root)
+    rounded = (0.0, 0.0) if product is None else norm_bounds(product)
+    return Rounding(largest, rounded[0], total, rounded[1], reference=reference)
+
+
 class Probe:
     """ÃᵀU and ÃÃᵀU of factored rows, in float64 sums of what the factors hold.
 
     Args:
-        size: D.
         rows: K.
+        size: D.
         device: Where the factors are.
 
     Attributes:
@@ -83,7 +91,7 @@ class Probe:
         product: ÃÃᵀU, the sum over the units seen so far, (K, P).
     """
 
-    def __init__(self, size: int, rows: int, device: torch.device) -> None:
+    def __init__(self, rows: int, size: int, device: torch.device) -> None:
         self.u = signs(rows, device)
         self._image = torch.zeros(PROBES, size, dtype=torch.float64, device=device)
         self.product = torch.zeros_like(self.u)

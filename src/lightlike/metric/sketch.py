@@ -26,6 +26,7 @@ from lightlike.metric.drawing import fit_draws, sketch_route, sketched
 from lightlike.metric.root import Root
 from lightlike.problem.draws import Draws
 from lightlike.spectrum.decomposition import Decomposition
+from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.rounding import Rounding
@@ -95,8 +96,8 @@ class SketchedFisher:
         norms: list[float] = []
         for root in self.roots():
             decomposition = Decomposition(root, self.route, self.budget)
+            spectra.append(decomposition.spectrum.settled())
             results.append(function(decomposition))
-            spectra.append(decomposition.spectrum)
             if self.draws > 1 and not self._norms:
                 norms.append(squared_norm(decomposition, self.draws))
         self._spectra = spectra
@@ -180,7 +181,7 @@ def averaged(spectra: list[Spectrum], shape: tuple[int, int], reason: str) -> Sp
     """The mean of the k-th eigenvalues of several sketches of one A, for each k."""
     longest = max(map(len, spectra))
     columns = [torch.nn.functional.pad(s.eigenvalues, (0, longest - len(s))) for s in spectra]
-    return Spectrum(
+    values = Eigenvalues(
         eigenvalues=torch.stack(columns).mean(0),
         trace=sum(s.trace for s in spectra) / len(spectra),
         shape=shape,
@@ -193,6 +194,7 @@ def averaged(spectra: list[Spectrum], shape: tuple[int, int], reason: str) -> Sp
         precision=spectra[0].precision,
         rounding=worst([s.rounding for s in spectra if s.rounding is not None]),
     )
+    return Spectrum(values)
 
 
 def worst(found: list[Rounding]) -> Rounding | None:

@@ -27,7 +27,7 @@ from lightlike.metric.buffers import empty
 from lightlike.metric.capture import Capture, Captured
 from lightlike.metric.contractions import Layout
 from lightlike.metric.jacobian import Backward, gradient_error, whitening
-from lightlike.metric.placing import close, forward, place_samples
+from lightlike.metric.placing import close, forward, graph_bytes, place_samples
 from lightlike.metric.rounding import exact_image
 from lightlike.metric.units import Unit, find_units, unit_factor
 from lightlike.metric.witness import Witness
@@ -84,6 +84,12 @@ class Sweep:
         reference = self.problem.reference
         with isolated():
             return gradient_error(reference.evaluator, next(reference.batches()))
+
+    @cached_property
+    def graph_bytes(self) -> int:
+        """Bytes that a forward pass over the first batch leaves for the backward pass."""
+        with isolated(self.problem.dtype):
+            return graph_bytes(self.evaluator, next(self.problem.batches()))
 
     def blocks(self, units: Sequence[Unit], stage: str) -> Iterator[list[Block]]:
         """The blocks of each batch, factors for the given units only."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
+
+_WORKING: ContextVar[torch.dtype] = ContextVar("working", default=torch.float64)
+
+
+def working_dtype() -> torch.dtype:
+    """What the model is evaluated in at present: that of the innermost `isolated`, or float64."""
+    return _WORKING.get()
 
 
 @contextmanager
@@ -23,6 +31,7 @@ def isolated(working: torch.dtype = torch.float64) -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     products = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    token = _WORKING.set(working)
     try:
         torch.set_default_dtype(working)
         # float32 means its 24 bits, not the 11 or 8 that faster products keep of them.
@@ -33,6 +42,7 @@ def isolated(working: torch.dtype = torch.float64) -> Iterator[None]:
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
+        _WORKING.reset(token)
         torch.set_default_dtype(dtype)
         torch.set_float32_matmul_precision(products[0])
         torch.backends.cudnn.allow_tf32 = products[1]

@@ -22,22 +22,17 @@ import torch
 from scipy.linalg.lapack import dpocon
 from torch import Tensor
 
-from lightlike.spectrum.dense import (
-    from_singular_values,
-    from_symmetric,
-    singular_values,
-)
+from lightlike.spectrum.dense import from_singular_values, from_symmetric, singular_values
+from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.operator import Factor
-from lightlike.spectrum.rounding import Rounding
+from lightlike.spectrum.rounding import SMALL, Rounding
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, choose, routes
 from lightlike.spectrum.spectrum import Spectrum
+from lightlike.spectrum.symmetric import SymmetricMatrix
 
 Product = Callable[[Tensor], Tensor]
 
-# Eigenvalues below this share of the largest are taken to the refinement. The mixture with larger
-# ones is then of the order eps / √share, and what is left of it after removal of the order eps.
-SMALL = 1e-8
 # Largest relative error n eps cond(C) of a singular value that scaling may leave.
 WELL_CONDITIONED = 1e-4
 
@@ -54,7 +49,7 @@ class Decomposition:
     def __init__(self, factor: Factor, route: Route, budget: float) -> None:
         self.factor, self.route, self.budget = factor, route, budget
         self.precision = factor.precision
-        self.rounding: Rounding | None = None
+        self._rounding: Rounding | None = None
 
     @property
     def left(self) -> bool:
@@ -66,9 +61,42 @@ class Decomposition:
     @cached_property
     def matrix(self) -> Tensor:
         """A Aᵀ or Aᵀ A."""
-        matrix = self.factor.gram() if self.left else self.factor.metric()
-        self.rounding = self.factor.rounding
+        matrix = self.factor.gram(self.budget) if self.left else self.factor.metric()
+        self._rounding = self.factor.rounding
         return matrix
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D), the shape of A."""
+        return self.factor.shape
+
+    @property
+    def method(self) -> str:
+        """The route."""
+        return self.route.method
+
+    @cached_property
+    def explicit(self) -> SymmetricMatrix:
+        """`matrix`, and what it tells without eigenvalues."""
+        return SymmetricMatrix(self.matrix, self.precision, self.rounding)
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How far `matrix` in lower precision was found from float64."""
+        _ = self.matrix
+        return self._rounding
+
+    @property
+    def symmetric(self) -> SymmetricMatrix | None:
+        """`explicit`, unless the route does without it."""
+        return None if self.method == "svd" else self.explicit
+
+    @property
+    def trace(self) -> float | None:
+        """The trace tr Aᵀ A if `matrix` or the eigenvalues are at hand, None otherwise."""
+        if "matrix" in vars(self):
+            return self.explicit.trace
+        return self.spectrum.trace if self.spectrum.known else None
 
     @cached_property
     def vectors(self) -> tuple[Tensor, Tensor]:
@@ -77,13 +105,12 @@ class Decomposition:
         return values, vectors
 
     @cached_property
-    def first(self) -> Spectrum:
-        """The spectrum as the route gives it, before any refinement."""
+    def first(self) -> Eigenvalues:
+        """The eigenvalues as the route gives them, before any refinement."""
         if self.route.method == "svd":
             return self.by_svd(self.route.reason)
-        matrix = self.matrix
         return from_symmetric(
-            matrix,
+            self.matrix,
             self.factor.shape,
             self.route.method,
             self.precision,
@@ -93,9 +120,13 @@ class Decomposition:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """The spectrum with its small end refined where rounding hid something.
+        """The spectrum, whose eigenvalues are computed when something needs them."""
+        return Spectrum(self)
 
-        If refinement does not fit in the budget, the unrefined one, whose `rank_bounds` say what
+    def solve(self) -> Eigenvalues:
+        """The eigenvalues, their small end refined where rounding hid something.
+
+        If refinement does not fit in the budget, the unrefined ones, whose `rank_bounds` say what
         is open; so too where A was computed in lower precision for speed.
         """
         first = self.first
@@ -119,7 +150,7 @@ class Decomposition:
             return self.by_subspace()
         return first
 
-    def by_scaling(self) -> Spectrum | None:
+    def by_scaling(self) -> Eigenvalues | None:
         """Small ones from the Cholesky factor of the scaled matrix, or None if that is singular."""
         matrix = self.matrix
         size = len(matrix)
@@ -138,7 +169,7 @@ class Decomposition:
         small = torch.linalg.svdvals(norms[:, None] * factor)
         return self._merged(small, "the small ones by scaling")
 
-    def by_svd(self, reason: str) -> Spectrum:
+    def by_svd(self, reason: str) -> Eigenvalues:
         """From the singular values of A written out."""
         values = singular_values(self.factor.dense())
         return from_singular_values(
@@ -150,7 +181,7 @@ class Decomposition:
             self.factor.rounding,
         )
 
-    def by_subspace(self) -> Spectrum:
+    def by_subspace(self) -> Eigenvalues:
         """Large eigenvalues as they are, small ones from A on their eigenvectors."""
         values, vectors = self.vectors
         products: tuple[Product, Product] = self.factor.mv, self.factor.rmv
@@ -164,8 +195,8 @@ class Decomposition:
         merged = torch.cat([roots, refined]).sort(descending=True).values
         return self._merged(merged, f"the {few:,} small ones refined in their subspace")
 
-    def _merged(self, singular: Tensor, how: str) -> Spectrum:
-        """The first spectrum's large eigenvalues, and small ones from refined singular values."""
+    def _merged(self, singular: Tensor, how: str) -> Eigenvalues:
+        """The first ones' large eigenvalues, and small ones from refined singular values."""
         first = self.first
         large = first.eigenvalues[first.eigenvalues > SMALL * first.largest].sqrt()
         merged = torch.cat([large, singular[len(large) : min(first.shape)]])
@@ -194,5 +225,5 @@ def decompose(
     """
     budget = resolve_memory(memory)
     rows, columns = factor.shape
-    found = routes(rows, columns, factor.gram_operations(), factor.row_operations())
+    found = routes(rows, columns, factor.cost(budget))
     return Decomposition(factor, choose(found, method, budget, sketch), budget)

@@ -7,10 +7,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lightlike.spectrum.rounding import EPS, Rounding, eigenvalue_floor
-from lightlike.spectrum.spectrum import Spectrum
+from lightlike.spectrum.eigenvalues import Eigenvalues
+from lightlike.spectrum.rounding import (
+    EPS,
+    Rounding,
+    eigenvalue_floor,
+    rank_tolerance,
+    worth,
+)
+from lightlike.spectrum.symmetric import SymmetricMatrix
 
-__all__ = ["eigenvalue_floor", "from_singular_values", "from_symmetric", "singular_values"]
+# Negative eigenvalues down to this share of the largest pass for rounding.
+NEGATIVE = 1e-8
 
 
 def from_symmetric(
@@ -20,8 +28,8 @@ def from_symmetric(
     precision: float = EPS,
     reason: str = "",
     rounding: Rounding | None = None,
-) -> Spectrum:
-    """The spectrum of an explicit symmetric positive semi-definite matrix.
+) -> Eigenvalues:
+    """The eigenvalues of an explicit symmetric positive semi-definite matrix.
 
     Raises:
         ValueError: if an eigenvalue is negative beyond rounding.
@@ -30,9 +38,8 @@ def from_symmetric(
     largest = float(values[0]) if len(values) else 0.0
     floor = eigenvalue_floor(len(values), largest, rounding.reference if rounding else precision)
     floor += rounding.floor if rounding else 0.0
-    # A measured bound may be exceeded in rare cases; a matrix that is not what it should be is not
-    # so by a little.
-    least = max(10 * floor if rounding else floor, 1e-8 * largest)
+    # A measured bound may be exceeded in rare cases, but not by much.
+    least = max(10 * floor if rounding else floor, NEGATIVE * largest)
     if len(values) and float(values[-1]) < -least:
         raise ValueError(
             f"the matrix is not positive semi-definite: its smallest eigenvalue is "
@@ -50,19 +57,9 @@ def from_symmetric(
     if trace == 0.0 and precision <= EPS:
         bounds = 0, 0  # ‖A‖² = 0
     kind = worth(precision)
-    return Spectrum(
+    return Eigenvalues(
         kept, trace, shape, kind, method, floor, residue, bounds, reason, precision, rounding
     )
-
-
-def worth(precision: float) -> str:
-    """Kind of an eigenvalue: exact in float64, certified up to its floor in lower precision."""
-    return "exact" if precision <= EPS else "certified"
-
-
-def rank_tolerance(shape: tuple[int, int], precision: float = EPS) -> float:
-    """max(K, D) · eps: singular values below this share of the largest count as zero."""
-    return max(shape) * precision
 
 
 def from_singular_values(
@@ -72,8 +69,8 @@ def from_singular_values(
     method: str = "svd",
     reason: str = "",
     rounding: Rounding | None = None,
-) -> Spectrum:
-    """The spectrum of Aᵀ A from the singular values of A, each accurate to about eps s_1.
+) -> Eigenvalues:
+    """The eigenvalues of Aᵀ A from the singular values of A, each accurate to about eps s_1.
 
     The cut is `rank_tolerance`. A value within a factor 1.5 above or 2 below it is close to call.
     Values from a forward pass in lower precision bound the rank from below only; where that was
@@ -91,7 +88,7 @@ def from_singular_values(
         lower = kept
         rounding = replace(rounding, hidden=float(squares[kept:].sum()))
     residue = float(squares[kept]) if kept < len(values) else 0.0
-    return Spectrum(
+    return Eigenvalues(
         squares[:kept], float(squares.sum()), shape, worth(precision), method, cut**2, residue,
         (lower, upper), reason, precision, rounding,
     )  # fmt: skip
@@ -108,3 +105,33 @@ def singular_values(matrix: Tensor) -> Tensor:
         tall = torch.linalg.qr(tall, mode="r").R
     values: Tensor = torch.linalg.svdvals(tall)
     return values
+
+
+class DenseMatrix:
+    """A positive semi-definite matrix that is at hand, without a root, as a spectrum's source.
+
+    Args:
+        matrix: Symmetric, (n, n) float64.
+
+    Raises:
+        ValueError: if an eigenvalue is negative beyond rounding.
+    """
+
+    method = "dense"
+    precision = EPS
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.symmetric = SymmetricMatrix(matrix)
+        self.shape = (len(matrix), len(matrix))
+        # A Cholesky factor of G + slack · I says that no eigenvalue is below −slack; without one
+        # the eigenvalues must tell.
+        largest = float(matrix.diagonal().max()) if len(matrix) else 0.0
+        moved = matrix.clone()
+        moved.diagonal().add_(0.5 * NEGATIVE * largest)
+        if int(torch.linalg.cholesky_ex(moved).info):
+            self.solve()
+
+    def solve(self) -> Eigenvalues:
+        """Compute the eigenvalues."""
+        reason = "eigenvalues of the matrix itself"
+        return from_symmetric(self.symmetric.entries, self.shape, self.method, reason=reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,6 +10,23 @@ import torch
 from torch import Tensor
 
 from lightlike.spectrum.rounding import Rounding
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it takes to make the matrices of a root A (K, D).
+
+    Attributes:
+        gram_operations: Floating-point operations of A Aᵀ.
+        row_operations: Those of writing out A.
+        fixed_memory: Bytes that anything asked of A takes.
+        gram_memory: Bytes more while A Aᵀ is made, the result left out.
+    """
+
+    gram_operations: float
+    row_operations: float
+    fixed_memory: float = 0.0
+    gram_memory: float = 0.0
 
 
 @runtime_checkable
@@ -25,8 +43,8 @@ class Factor(Protocol):
     def rmv(self, u: Tensor) -> Tensor:
         """Aᵀ u, one vector or a block."""
 
-    def gram(self) -> Tensor:
-        """A Aᵀ."""
+    def gram(self, budget: float | None = None) -> Tensor:
+        """A Aᵀ, within a budget of bytes."""
 
     def metric(self) -> Tensor:
         """Aᵀ A."""
@@ -34,11 +52,8 @@ class Factor(Protocol):
     def dense(self) -> Tensor:
         """A."""
 
-    def gram_operations(self) -> float:
-        """Floating-point operations of `gram`."""
-
-    def row_operations(self) -> float:
-        """Floating-point operations of `dense`."""
+    def cost(self, budget: float | None = None) -> Cost:
+        """What `gram` and `dense` take within a budget of bytes."""
 
     @property
     def precision(self) -> float:
@@ -88,7 +103,7 @@ class ExplicitFactor:
         """Aᵀ u."""
         return self.matrix.T @ u
 
-    def gram(self) -> Tensor:
+    def gram(self, budget: float | None = None) -> Tensor:  # noqa: ARG002 — it is made at once
         """A Aᵀ."""
         return self.matrix @ self.matrix.T
 
@@ -100,13 +115,9 @@ class ExplicitFactor:
         """A."""
         return self.matrix
 
-    def gram_operations(self) -> float:
-        """Floating-point operations of `gram`."""
-        return 2.0 * self.shape[0] ** 2 * self.shape[1]
-
-    def row_operations(self) -> float:
-        """None: A is there."""
-        return 0.0
+    def cost(self, budget: float | None = None) -> Cost:  # noqa: ARG002 — A is there
+        """One product."""
+        return Cost(2.0 * self.shape[0] ** 2 * self.shape[1], 0.0, self.matrix.nbytes)
 
     @property
     def precision(self) -> float:

@@ -21,6 +21,11 @@ from torch import Tensor
 
 EPS = torch.finfo(torch.float64).eps
 
+# Eigenvalues below this share of the largest are taken to a refinement where rounding hides
+# something. The mixture of their eigenvectors with others is then of the order eps / √share, and
+# what is left of it after its removal of the order eps.
+SMALL = 1e-8
+
 
 @dataclass(frozen=True)
 class Rounding:
@@ -58,12 +63,20 @@ def eigenvalue_floor(size: int, largest: float, precision: float = EPS) -> float
     return 10.0 * math.sqrt(size) * precision * largest
 
 
-def eigenvalue_errors(values: Tensor, rounding: Rounding | None, base: float) -> Tensor:
-    """Bounds on the errors of eigenvalues; base is that of the decomposition itself."""
-    if rounding is None:
-        return torch.full_like(values, base)
+def rank_tolerance(shape: tuple[int, int], precision: float = EPS) -> float:
+    """max(K, D) · eps: singular values below this share of the largest count as zero."""
+    return max(shape) * precision
+
+
+def worth(precision: float) -> str:
+    """Kind of an eigenvalue: exact in float64, certified up to its floor in lower precision."""
+    return "exact" if precision <= EPS else "certified"
+
+
+def eigenvalue_error(value: float, rounding: Rounding, base: float) -> float:
+    """Bound on the error of an eigenvalue, base being that of the decomposition itself."""
     apart = rounding.product + base
-    return 2 * rounding.root * (values.clamp_min(0.0) + apart).sqrt() + rounding.root**2 + apart
+    return 2 * rounding.root * math.sqrt(max(value, 0.0) + apart) + rounding.root**2 + apart
 
 
 def logdet_error(

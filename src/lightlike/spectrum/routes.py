@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lightlike.errors import CapacityError, choice_error
 from lightlike.spectrum.memory import format_bytes
+from lightlike.spectrum.operator import Cost
 
 EXACT = ("gram", "metric", "svd")
 
@@ -39,36 +40,37 @@ class Route:
         return self.memory <= budget
 
 
-def routes(rows: int, columns: int, gram_operations: float, row_operations: float) -> list[Route]:
+def routes(rows: int, columns: int, cost: Cost) -> list[Route]:
     """The exact routes for A of shape (rows, columns), cheapest first.
 
     Args:
         rows: K.
         columns: D.
-        gram_operations: Operations for A Aᵀ, layer by layer.
-        row_operations: Operations to write out all rows of A.
+        cost: What A Aᵀ and A itself take.
     """
     small, large = min(rows, columns), max(rows, columns)
-    matrix = 8.0 * rows * columns
+    matrix, gram, fixed = 8.0 * rows * columns, 8.0 * rows**2, cost.fixed_memory
     found = [
         Route(
             "gram",
-            gram_operations + EIGENVALUE_WEIGHT * 4 / 3 * float(rows) ** 3,
-            3 * 8.0 * rows**2,
+            cost.gram_operations + EIGENVALUE_WEIGHT * 4 / 3 * float(rows) ** 3,
+            fixed + max(cost.gram_memory + gram, 3 * gram),
             f"eigenvalues of the {rows:,} × {rows:,} Gram matrix",
         ),
         Route(
             "metric",
-            row_operations
+            cost.row_operations
             + 2.0 * rows * columns**2
             + EIGENVALUE_WEIGHT * 4 / 3 * float(columns) ** 3,
-            3 * 8.0 * columns**2 + min(matrix, float(1 << 28)),
+            fixed + 3 * 8.0 * columns**2 + min(matrix, float(1 << 28)),
             f"eigenvalues of the {columns:,} × {columns:,} Fisher matrix",
         ),
         Route(
             "svd",
-            row_operations + 2 * 2.0 * large * small**2 + SVD_WEIGHT * 8 / 3 * float(small) ** 3,
-            3 * matrix + 3 * 8.0 * small**2,
+            cost.row_operations
+            + 2 * 2.0 * large * small**2
+            + SVD_WEIGHT * 8 / 3 * float(small) ** 3,
+            fixed + 3 * matrix + 3 * 8.0 * small**2,
             f"singular values of the {rows:,} × {columns:,} root itself",
         ),
     ]

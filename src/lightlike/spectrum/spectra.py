@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightlike.errors import choice_error
 from lightlike.spectrum.decomposition import Decomposition, decompose
-from lightlike.spectrum.dense import from_symmetric
+from lightlike.spectrum.dense import DenseMatrix
 from lightlike.spectrum.operator import Factor, explicit
 from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
@@ -37,6 +37,8 @@ def spectrum(
 ) -> Spectrum:
     """Non-zero eigenvalues of Aᵀ A in float64, exact unless a sketch is asked for.
 
+    Exact ones are computed when they are first looked at.
+
     Args:
         F: A Fisher matrix, a root A (then of Aᵀ A), or any symmetric positive semi-definite
             matrix or operator with `shape` and `@`.
@@ -50,6 +52,7 @@ def spectrum(
     Raises:
         ChoiceError: for an unknown method.
         CapacityError: if no exact route fits; it names the sizes and the ways out.
+        ValueError: if a matrix is not square, not symmetric or not positive semi-definite.
     """
     sketch = as_sketch(method)
     if sketch is not None and isinstance(F, Sketchable):
@@ -63,6 +66,4 @@ def spectrum(
         return decompose(F, method, memory).spectrum
     if method not in ("auto", "metric"):
         raise choice_error("method", method, ["'auto'", "'metric' for a matrix without a root"])
-    full = explicit(F)
-    shape = (len(full), len(full))
-    return from_symmetric(full, shape, "dense", reason="eigenvalues of the matrix itself")
+    return Spectrum(DenseMatrix(explicit(F)))

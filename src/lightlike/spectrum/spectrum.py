@@ -3,85 +3,164 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from lightlike.spectrum.rounding import (
-    EPS,
-    Rounding,
-    eigenvalue_errors,
-    eigenvalue_floor,
-    logdet_error,
-)
-
-__all__ = ["EPS", "Spectrum"]
+from lightlike.spectrum.eigenvalues import Eigenvalues
+from lightlike.spectrum.inertia import Count
+from lightlike.spectrum.rounding import EPS, Rounding, worth
+from lightlike.spectrum.symmetric import Shifted, SymmetricMatrix
 
 
-@dataclass(frozen=True)
+class Source(Protocol):
+    """A matrix Aᵀ A whose eigenvalues can be computed."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D), the shape of A."""
+
+    @property
+    def precision(self) -> float:
+        """Rounding unit of A's entries."""
+
+    @property
+    def method(self) -> str:
+        """The route that is taken: "gram", "metric", "svd" or "dense"."""
+
+    @property
+    def symmetric(self) -> SymmetricMatrix | None:
+        """The matrix whose eigenvalues the route takes, None if it takes singular values of A."""
+
+    def solve(self) -> Eigenvalues:
+        """Compute the eigenvalues."""
+
+
 class Spectrum:
     """Non-zero eigenvalues λ_1 ≥ λ_2 ≥ … of a positive semi-definite matrix Aᵀ A.
 
-    Attributes:
-        eigenvalues: Descending, float64, 1-D: those that are distinguishable from zero.
-        trace: Σ λ of the whole matrix.
-        shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
-        kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
-            are of lower precision: then each eigenvalue is known to `errors`; "estimated" when
-            they are means over independent sketches.
-        method: The route that gave it: "gram", "metric", "svd", "sketch" or "dense".
-        floor: Absolute size of eigenvalues below which rounding hides them in this route.
-        residue: Largest computed eigenvalue below the cut, 0 if there is none.
-        rank_bounds: Certain bounds on the number of singular values of A above the default
-            tolerance of `rank`.
-        reason: Why this route was taken.
-        precision: Rounding unit of A's entries.
-        rounding: How far A in lower precision was found from A in float64; None where it was not
-            held against it.
+    They are computed when something first needs them, which printing does too, and kept. `trace`,
+    `above`, `participation_ratio`, `logdet` and `effective_dimension` need them only where nothing
+    cheaper is as good: these take sums, one LDLᵀ or one Cholesky factorisation of the matrix while
+    the eigenvalues are not there, and agree with the sums over eigenvalues to 1e-9.
+
+    Args:
+        source: Eigenvalues that are known, or what they can be computed from.
     """
 
-    eigenvalues: Tensor
-    trace: float
-    shape: tuple[int, int]
-    kind: str
-    method: str
-    floor: float
-    residue: float
-    rank_bounds: tuple[int, int]
-    reason: str = ""
-    precision: float = EPS
-    rounding: Rounding | None = None
+    def __init__(self, source: Eigenvalues | Source) -> None:
+        self._known: Eigenvalues | None = None
+        self._source: Source | None = None
+        if isinstance(source, Eigenvalues):
+            self._known = source
+        else:
+            self._source = source
 
     @property
-    def base(self) -> float:
-        """Error of an eigenvalue that the decomposition, or a cast inside the model, makes."""
-        unit = self.precision if self.rounding is None else self.rounding.reference
-        return eigenvalue_floor(min(self.shape), self.largest, unit)
+    def known(self) -> bool:
+        """Whether the eigenvalues have been computed."""
+        return self._known is not None
+
+    @property
+    def values(self) -> Eigenvalues:
+        """The eigenvalues with all that their route can tell; computed on first use."""
+        if self._known is None:
+            assert self._source is not None
+            self._known = self._source.solve()
+            self._source = None  # lets go of the matrix
+        return self._known
+
+    def settled(self) -> Spectrum:
+        """The same spectrum with its eigenvalues computed; it keeps no matrix."""
+        return Spectrum(self.values)
+
+    @property
+    def symmetric(self) -> SymmetricMatrix | None:
+        """The matrix to be asked while eigenvalues are not known, None otherwise."""
+        return None if self._source is None else self._source.symmetric
+
+    @property
+    def eigenvalues(self) -> Tensor:
+        """Descending, float64, 1-D: those that are distinguishable from zero."""
+        return self.values.eigenvalues
+
+    @property
+    def trace(self) -> float:
+        """Σ λ of the whole matrix."""
+        matrix = self.symmetric
+        return self.values.trace if matrix is None else matrix.trace
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D), the shape of A; (D, D) if only the matrix itself is known."""
+        return self.values.shape if self._source is None else self._source.shape
+
+    @property
+    def precision(self) -> float:
+        """Rounding unit of A's entries."""
+        return self.values.precision if self._source is None else self._source.precision
+
+    @property
+    def kind(self) -> str:
+        """What they are worth: "exact", "certified" or "estimated"; see `Eigenvalues`."""
+        return self._known.kind if self._known is not None else worth(self.precision)
+
+    @property
+    def method(self) -> str:
+        """The route: "gram", "metric", "svd", "sketch" or "dense"."""
+        return self.values.method if self._source is None else self._source.method
+
+    @property
+    def reason(self) -> str:
+        """Why this route was taken, and how small eigenvalues were refined."""
+        return self.values.reason
+
+    @property
+    def floor(self) -> float:
+        """Absolute size of eigenvalues below which rounding hides them in this route."""
+        return self.values.floor
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How far A in lower precision was found from A in float64; None if it is not asked for."""
+        matrix = self.symmetric
+        return self.values.rounding if matrix is None else matrix.rounding
 
     @property
     def errors(self) -> Tensor:
         """A bound on the error of each eigenvalue, as `lightlike.spectrum.rounding` derives it."""
-        return eigenvalue_errors(self.eigenvalues, self.rounding, self.base)
+        values = self.values
+        return self.eigenvalues.new_tensor([values.error(v) for v in values.eigenvalues.tolist()])
 
     def logdet_error(self, scale: float) -> float:
         """A bound on the error of `logdet` by lower precision; 0 in float64."""
-        if self.precision <= EPS:
-            return 0.0
-        missing = min(self.shape) - len(self)
-        rounding = self.rounding or Rounding(0.0, 0.0, 0.0, 0.0, missing * self.residue)
-        return logdet_error(self.eigenvalues, missing, scale, rounding, self.base, self.floor)
+        return 0.0 if self.precision <= EPS else self.values.logdet_error(scale)
+
+    @property
+    def tolerance(self) -> float:
+        """The default tolerance of `rank`."""
+        return self.values.tolerance
+
+    @property
+    def residue(self) -> float:
+        """Largest computed eigenvalue below the cut, 0 if there is none."""
+        return self.values.residue
+
+    @property
+    def rank_bounds(self) -> tuple[int, int]:
+        """Certain bounds on the number of singular values above the default tolerance of `rank`."""
+        return self.values.rank_bounds
 
     @property
     def resolved(self) -> bool:
         """Whether the rank is decided: no eigenvalue is hidden by rounding or close to call."""
-        return self.rank_bounds[0] == self.rank_bounds[1]
+        return self.values.resolved
 
-    @cached_property
+    @property
     def largest(self) -> float:
         """λ_1, or 0 for a zero matrix."""
-        return float(self.eigenvalues[0]) if len(self.eigenvalues) else 0.0
+        return self.values.largest
 
     def rank(self, tolerance: float | None = None) -> int:
         """Number of singular values s_k = √λ_k of A above tolerance · s_1.
@@ -94,23 +173,35 @@ class Spectrum:
             tolerance = self.tolerance
         return int((self.eigenvalues > tolerance**2 * self.largest).sum())
 
-    @property
-    def tolerance(self) -> float:
-        """Singular values below this share of the largest count as zero, or are hidden."""
-        if self.rounding is None or not self.largest:
-            return max(self.shape) * self.precision
-        return min(1.0, math.sqrt(self.floor / self.largest))
-
     def above(self, eps: float) -> int:
-        """d_ε, the number of eigenvalues above eps (absolute): the significant dimensions."""
-        return int((self.eigenvalues > eps).sum())
+        """d_ε, the number of eigenvalues above eps (absolute): the significant dimensions.
+
+        While the eigenvalues are not known, one factorisation a call: for a whole curve of them
+        read `eigenvalues` first. `count` has the bounds.
+        """
+        return self.count(eps).value
+
+    def count(self, above: float) -> Count:
+        """The number of eigenvalues above a bound, with what rounding leaves open.
+
+        By inertia while the eigenvalues are not known, if the bound is clear of their error.
+        """
+        matrix = self.symmetric
+        found = None if matrix is None else matrix.count(above, min(self.shape))
+        return self.values.count(above) if found is None else found
 
     def effective_dimension(self, tau: float) -> float:
         """MacKay's γ(τ) = Σ λ_k / (λ_k + τ); the natural τ is 1/(N σ²)."""
+        matrix = self.symmetric
+        if matrix is not None and tau > 0.0:
+            return self.soft_count_of(matrix.shifted(1.0 / tau))
         return float((self.eigenvalues / (self.eigenvalues + tau)).sum())
 
     def participation_ratio(self) -> float:
         """(Σλ)² / Σλ², between 1 and the rank; 0 for a zero matrix."""
+        matrix = self.symmetric
+        if matrix is not None and self.precision <= EPS:
+            return matrix.participation_ratio()
         squares = float(self.eigenvalues.square().sum())
         return float(self.eigenvalues.sum()) ** 2 / squares if squares else 0.0
 
@@ -127,10 +218,34 @@ class Spectrum:
 
     def logdet(self, scale: float) -> float:
         """Log det(I + scale · Aᵀ A) = Σ log(1 + scale λ_k)."""
+        matrix = self.symmetric
+        if matrix is not None and scale >= 0.0:
+            return self.logdet_of(matrix.shifted(scale))
         return float(torch.log1p(scale * self.eigenvalues).sum())
 
+    def logdet_of(self, shifted: Shifted) -> float:
+        """`logdet` at the scale of I + scale · G, from its factor where that is good to 1e-10."""
+        value = None if self.known else shifted.logdet
+        if value is None:
+            value = float(torch.log1p(shifted.scale * self.eigenvalues).sum())
+        return value
+
+    def soft_count_of(self, shifted: Shifted) -> float:
+        """Σ c λ / (1 + c λ) for I + c G, from its factor where that is good to 1e-10."""
+        value = None if self.known else shifted.soft_count
+        if value is None:
+            scaled = shifted.scale * self.eigenvalues
+            value = float((scaled / (1.0 + scaled)).sum())
+        return value
+
     def __len__(self) -> int:
-        return len(self.eigenvalues)
+        return len(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return self.values == other.values if isinstance(other, Spectrum) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.method))
 
     def __repr__(self) -> str:
         return (

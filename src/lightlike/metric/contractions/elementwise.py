@@ -71,7 +71,7 @@ class ElementwiseCall(Call):
         if layout.axis is not None:
             del sizes[layout.axis]
         summed = [2, *(dim for dim, size in enumerate(sizes, 3) if size == 1)]
-        return Dense(rows.sum(summed).flatten(2))
+        return Dense(rows.sum(summed).reshape(*rows.shape[:2], self.width))
 
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """None: there is one parameter."""

@@ -1,0 +1,132 @@
+"""The eigenvalues that a route has computed, and what that route can and cannot tell."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lightlike.spectrum.inertia import Count
+from lightlike.spectrum.rounding import (
+    EPS,
+    SMALL,
+    Rounding,
+    eigenvalue_error,
+    eigenvalue_floor,
+    logdet_error,
+    rank_tolerance,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenvalues:
+    """Non-zero eigenvalues λ_1 ≥ λ_2 ≥ … of a positive semi-definite matrix Aᵀ A.
+
+    Attributes:
+        eigenvalues: Descending, float64, 1-D: those that are distinguishable from zero.
+        trace: Σ λ of the whole matrix.
+        shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
+        kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
+            are of lower precision: then each eigenvalue is known to `error`; "estimated" when they
+            are means over independent sketches.
+        method: The route that gave it: "gram", "metric", "svd", "sketch" or "dense".
+        floor: Absolute size of eigenvalues below which rounding hides them in this route.
+        residue: Largest computed eigenvalue below the cut, 0 if there is none.
+        rank_bounds: Certain bounds on the number of singular values of A above the default
+            tolerance of `Spectrum.rank`.
+        reason: Why this route was taken.
+        precision: Rounding unit of A's entries.
+        rounding: How far A in lower precision was found from A in float64; None where it was not
+            held against it.
+    """
+
+    eigenvalues: Tensor
+    trace: float
+    shape: tuple[int, int]
+    kind: str
+    method: str
+    floor: float
+    residue: float
+    rank_bounds: tuple[int, int]
+    reason: str = ""
+    precision: float = EPS
+    rounding: Rounding | None = None
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the rank is decided: no eigenvalue is hidden by rounding or close to call."""
+        return self.rank_bounds[0] == self.rank_bounds[1]
+
+    @cached_property
+    def largest(self) -> float:
+        """λ_1, or 0 for a zero matrix."""
+        return float(self.eigenvalues[0]) if len(self.eigenvalues) else 0.0
+
+    def error(self, size: float) -> float:
+        """Absolute error of an eigenvalue of about this size.
+
+        Large ones have that of a symmetric eigenvalue problem. Where singular values of A are
+        known to √floor, small ones have 2 √(size · floor) at most, which is less.
+        """
+        plain = self.base
+        if self.rounding is not None:
+            return eigenvalue_error(size, self.rounding, plain)
+        if size > SMALL * self.largest or self.floor >= plain:
+            return max(plain, self.floor)
+        return math.sqrt(size * self.floor) + self.floor
+
+    @property
+    def base(self) -> float:
+        """Error of an eigenvalue that the decomposition, or a cast inside the model, makes."""
+        unit = self.precision if self.rounding is None else self.rounding.reference
+        return eigenvalue_floor(min(self.shape), self.largest, unit)
+
+    @property
+    def tolerance(self) -> float:
+        """Singular values below this share of the largest count as zero, or are hidden."""
+        if self.rounding is None or not self.largest:
+            return rank_tolerance(self.shape, self.precision)
+        return min(1.0, math.sqrt(self.floor / self.largest))
+
+    def logdet_error(self, scale: float) -> float:
+        """A bound on the error of Σ log(1 + scale λ_k) by lower precision; 0 in float64."""
+        if self.precision <= EPS:
+            return 0.0
+        missing = min(self.shape) - len(self)
+        rounding = self.rounding or Rounding(0.0, 0.0, 0.0, 0.0, missing * self.residue)
+        return logdet_error(self.eigenvalues, missing, scale, rounding, self.base, self.floor)
+
+    def count(self, above: float) -> Count:
+        """How many exceed a bound, and between what their errors let that number lie.
+
+        Of estimated eigenvalues no error is certain: the bounds are 0 and min(K, D).
+        """
+        error = self.error(max(above, 0.0))
+        value, lower, upper = (
+            int((self.eigenvalues > t).sum()) for t in (above, above + error, above - error)
+        )
+        if self.kind == "estimated":
+            return Count(value, 0, min(self.shape), error)
+        hidden = above <= self.floor + error and self.trace > 0.0
+        if hidden and len(self.eigenvalues) < min(self.shape):
+            upper = min(self.shape)
+        return Count(value, lower, upper, error)
+
+    def __len__(self) -> int:
+        return len(self.eigenvalues)
+
+    def __eq__(self, other: object) -> bool:
+        """Equality of every field, of eigenvalues to the bit."""
+        if not isinstance(other, Eigenvalues):
+            return NotImplemented
+        mine, theirs = (
+            {f.name: getattr(side, f.name) for f in fields(side)} for side in (self, other)
+        )
+        same = torch.equal(mine.pop("eigenvalues"), theirs.pop("eigenvalues"))
+        return same and mine == theirs
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.method, self.trace))
