@@ -80,8 +80,9 @@ def measure(
         out: Where to save the result.
         memory: What may be used, in bytes or as "8 GB".
         layers: Whether to measure the dimension of each layer; only if cheap unless given.
-        dtype: "float64", whatever the model's own. "float32" is twice as fast, for large
-            eigenvalues: each has a bound on its error (`spectrum.errors`), and so has the length.
+        dtype: "float64", whatever the model's own. "float32" takes less time and half the
+            memory for gradients, for large eigenvalues: each has a bound on its error
+            (`spectrum.errors`), and so has the length.
 
     Returns:
         A `Measurement`: d̂ = rank Î(θ), the eigenvalues of Î(θ) = (1/N) Σ J_iᵀ Λ_i J_i and the

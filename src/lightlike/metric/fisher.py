@@ -110,7 +110,7 @@ def fisher(
         likelihood: "categorical", "gaussian", "bernoulli", "poisson" or an object from
             `lightlike.likelihoods`.
         parameters: None (all that require grad), a regular expression on names, or a list.
-        dtype: "float64", or "float32" where only large eigenvalues matter: twice as fast, and how
+        dtype: "float64", or "float32" where only large eigenvalues matter: half the memory, and how
             far it is from float64 is found out.
 
     Returns:

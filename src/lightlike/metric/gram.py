@@ -28,7 +28,7 @@ TILE_ROWS = 512
 # Bytes of the columns that are written out at a time, and the fewest columns worth a product.
 STRIP, NARROW = 32 << 20, 256
 # Rows of a result in float64 that products in float32 are added to at a time.
-PANEL = 1024
+PANEL = 512
 
 
 def add_gram(
@@ -184,7 +184,7 @@ def _strips(
     for unit in units:
         for start in range(0, unit.width, limit):
             strip = _strip(blocks, unit, start, min(start + limit, unit.width))
-            traces[unit] += float(torch.linalg.vector_norm(strip, dtype=torch.float64)) ** 2
+            traces[unit] += float(torch.linalg.vector_norm(strip)) ** 2
             if held and width + strip.shape[1] > limit:
                 yield torch.cat(held, 1)
                 held, width = [], 0

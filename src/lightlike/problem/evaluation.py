@@ -90,10 +90,11 @@ class Evaluator:
             result = functional_call(self.model, values or self.values, own.args, own.kwargs)
         except Exception as error:
             kind = name_of(self.dtype)
+            cast = "double" if self.dtype == torch.float64 else "float"
             raise ModelError(
                 f"The model failed on a batch: {type(error).__name__}: {error}.",
                 f"It is evaluated in {kind}, on its own device, in its present mode.",
-                f"Check that it runs on this batch after model.to(torch.{kind}); tensors that it "
+                f"Check that it runs on this batch after model.{cast}(); tensors that it "
                 "keeps outside parameters and buffers must be made in the dtype of its input.",
             ) from error
         finally:
