@@ -22,6 +22,7 @@ from torch import Tensor
 import lightlike
 
 OURS, READY = "lightlike, from the model", "lightlike, Fisher ready"
+OURS32 = "lightlike, float32"
 NNGEOMETRY, TANGENTS = "nngeometry, float32", "neural-tangents, float32"
 EXPLICIT32, EXPLICIT64 = "explicit Jacobian, float32", "explicit Jacobian, float64"
 EIGENVALUES, PRODUCT = "eigvalsh of the result", "product K × 256, fresh result"
@@ -31,15 +32,17 @@ MIB = 2**20
 RESULTS = Path(__file__).parent / "results"
 
 
-def ours(case: Case) -> Tensor:
+def ours(case: Case, dtype: str = "float64") -> Tensor:
     """A Aᵀ through the public interface, survey of the data and checks included."""
-    return lightlike.fisher(case.model, (case.x,), "categorical").root.gram()
+    return lightlike.fisher(case.model, (case.x,), "categorical", dtype=dtype).root.gram()
 
 
 def work(contender: str, case: Case) -> Callable[[], object]:
     """What a contender does on a case; peers are imported only where they take part."""
     if contender == OURS:
         return partial(ours, case)
+    if contender == OURS32:
+        return partial(ours, case, "float32")
     if contender == READY:
         ready = lightlike.fisher(case.model, (case.x,), "categorical")
         return lambda: ready.root.gram()
@@ -68,7 +71,7 @@ def prepare(contender: str, name: str, threads: int, small: bool) -> Callable[[]
 def entrants(name: str, explicit: bool) -> tuple[list[str], dict[str, str]]:
     """Who can do the case, and why the others cannot, from a small instance of it."""
     case = CASES[name](SMALL[name])
-    able, refusals = [OURS, READY], {}
+    able, refusals = [OURS, READY, OURS32], {}
     for contender in (NNGEOMETRY, TANGENTS):
         try:
             work(contender, case)()
@@ -90,7 +93,7 @@ def agreement(case: Case, able: list[str], result: Tensor, reference: bool) -> d
     The tangent kernel J Jᵀ has no likelihood; with a Gaussian one of variance 1 it is N A Aᵀ.
     """
     mine = torch.linalg.eigvalsh(result)
-    found = {}
+    found = {OURS32: difference(mine, ours(case, "float32"))}
     if NNGEOMETRY in able:
         from peers import as_matrix, nngeometry_gram
 
@@ -145,7 +148,7 @@ def result_bytes(contender: str, case: Case) -> int:
     """Size of what a contender returns: float64 for ours; m rows an observation for tangents."""
     if contender == TANGENTS:
         return 4 * (case.observations * case.classes) ** 2
-    return (8 if contender == OURS else 4) * case.rows**2
+    return (8 if contender in (OURS, OURS32) else 4) * case.rows**2
 
 
 def measure(

@@ -220,6 +220,21 @@ def test_the_example_run_file_runs():
     assert json.loads(out)["length"]["units"] == "bits"
 
 
+def test_float32_is_asked_for_in_the_run_file_or_on_the_command_line(folder, capsys):
+    path = write_run(folder, more='dtype = "float32"\n')
+    assert "float32" in run("plan", path)[1]
+    found = json.loads(run("measure", path, "-q", "--json")[1])
+    assert (found["record"]["dtype"], found["dimension"]["kind"]) == ("float32", "certified")
+    assert found["length"]["error"] > 0
+    again = json.loads(run("measure", path, "-q", "--json", "--dtype", "float64")[1])
+    assert (again["record"]["dtype"], again["length"]["error"]) == ("float64", 0.0)
+    assert "float32" in run("plan", write_run(folder), "--dtype", "float32")[1]
+    for command in (("measure", path, "-q"), ("plan", path)):
+        text = refused(capsys, *command, "--dtype", "float16")
+        assert "dtype='float16' is not a choice" in text
+        assert "'float64', 'float32'" in text
+
+
 def test_misuse_exits_with_two():
     assert run("measure")[0] == 2
     assert run("nonsense")[0] == 2

@@ -31,6 +31,10 @@ INTERRUPTED = 130
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Out = Annotated[Path | None, typer.Option(help="File to write the result to.")]
 RunFile = Annotated[Path, typer.Argument(help="A TOML run file; see `lightlike measure --help`.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float64, or float32: faster, for large eigenvalues; as in the run file."),
+]
 NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
 
 
@@ -47,7 +51,7 @@ factory = "package.module:function"   # returns (x, y), a DataLoader, ...
 likelihood = "categorical"            # or { name = "gaussian", variance = 0.1 }
 prior = { variance = "evidence" }     # optional; variance 1 unless given
 out = "result.safetensors"            # optional, beside the run file
-# optional too: parameters, method, units, memory, seed, layers
+# optional too: parameters, method, units, memory, seed, layers, dtype
 """
 
 
@@ -82,6 +86,7 @@ def measure(
     run: RunFile,
     as_json: AsJson = False,
     out: Out = None,
+    dtype: Dtype = None,
     quiet: Annotated[bool, NO_PROGRESS] = False,
 ) -> None:
     """Measure the model and data that a run file names."""
@@ -89,16 +94,21 @@ def measure(
     options = {**asked.options, "progress": not quiet and "auto"}
     if out is not None:
         options["out"] = out
+    if dtype is not None:
+        options["dtype"] = dtype
     show_result(
         measure_model(asked.model, asked.data, asked.likelihood, **options), as_json=as_json
     )
 
 
 @app.command()
-def plan(run: RunFile) -> None:
+def plan(run: RunFile, dtype: Dtype = None) -> None:
     """Say what `measure` would do with a run file: route, memory, time; compute nothing large."""
     asked = read_run(run)
-    options = {k: v for k, v in asked.options.items() if k in ("parameters", "method", "memory")}
+    kept = ("parameters", "method", "memory", "dtype")
+    options = {k: v for k, v in asked.options.items() if k in kept}
+    if dtype is not None:
+        options["dtype"] = dtype
     typer.echo(str(plan_model(asked.model, asked.data, asked.likelihood, **options)))
 
 

@@ -12,6 +12,7 @@ factory = "mypackage.data:training_set" # returns anything that `measure` takes 
 likelihood = "categorical"              # or { name = "gaussian", variance = 0.1 }
 prior = { variance = "evidence" }       # or { variance = 0.5 }
 method = "auto"                         # or { draws = 8, repetitions = 4 }, a sketch
+dtype = "float64"                       # or "float32": faster, for large eigenvalues
 out = "result.safetensors"
 """
 
@@ -39,7 +40,7 @@ TABLES = {
     "model": {"factory", "arguments", "weights"},
     "data": {"factory", "arguments"},
     "measure": {"likelihood", "prior", "parameters", "method", "units", "seed", "memory", "out",
-                "layers"},
+                "layers", "dtype"},
 }  # fmt: skip
 
 

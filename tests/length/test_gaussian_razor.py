@@ -10,7 +10,12 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.errors import CapacityError
-from lightlike.length.displacement import by_rows, by_solving, displacement_of
+from lightlike.length.displacement import (
+    by_rows,
+    by_singular_vectors,
+    by_solving,
+    displacement_of,
+)
 from lightlike.length.priors import Isotropic, PerParameter
 from lightlike.spectrum.symmetric import SymmetricMatrix
 
@@ -102,12 +107,18 @@ def test_both_ways_to_the_displacement(left):
     shifted = SymmetricMatrix(root.gram() if left else root.metric()).shifted(20.0)
     for stiffness in (1.0, 1e10):  # solved for, or from singular vectors
         found = displacement_of(root, shifted, z, b, stiffness, nll=3.0, left=left, budget=1e9)
-        assert found == pytest.approx(expected, rel=1e-12)
+        assert found == (pytest.approx(expected, rel=1e-12), 0.0)
     with pytest.raises(CapacityError, match=r"singular vectors of the 20 × 40 root"):
         displacement_of(root, shifted, z, b, 1e15, nll=3.0, left=left, budget=1e3)
     both, rows = torch.stack([z, b], 1), root.mv(torch.stack([z, b], 1))
     solved = shifted.solve(rows) if left else None
-    assert by_solving(root, shifted, both, rows, solved) == pytest.approx(expected, rel=1e-12)
+    x = torch.linalg.solve(H, b + z)
+    sizes = float(x @ x), 20 * float(root.mv(x).square().sum())
+    for found in (
+        by_solving(root, shifted, both, rows, solved),
+        by_singular_vectors(root, z, b, 20),
+    ):
+        assert found == pytest.approx((expected, *sizes), rel=1e-12)
     if left:
         value, error = by_rows(shifted, both, rows, solved, 20)
         assert abs(value - expected) <= error <= 1e-9 * abs(expected)

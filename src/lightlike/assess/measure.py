@@ -24,6 +24,7 @@ from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 from lightlike.spectrum.memory import resolve_memory
@@ -38,6 +39,8 @@ CROWDED = 0.25
 HONEST = 0.01
 # Nats, in units of the complexity, that the expansion may promise below θ without a warning.
 FAR = 0.5
+# Share of the complexity that rounding may leave open without a warning.
+UNCERTAIN = 0.01
 # Orders of magnitude between singular values around the cut that make a clear gap.
 CLEAR_GAP = 2.0
 
@@ -56,6 +59,7 @@ def measure(
     out: str | os.PathLike[str] | None = None,
     memory: int | float | str | None = None,
     layers: bool | None = None,
+    dtype: str | torch.dtype = "float64",
 ) -> Measurement:
     """Measure a network: local dimension, Fisher spectrum and description length of the labels.
 
@@ -76,6 +80,9 @@ def measure(
         out: Where to save the result.
         memory: What may be used, in bytes or as "8 GB".
         layers: Whether to measure the dimension of each layer; only if cheap unless given.
+        dtype: "float64", whatever the model's own. "float32" takes less time and half the
+            memory for gradients, for large eigenvalues: each has a bound on its error
+            (`spectrum.errors`), and so has the length.
 
     Returns:
         A `Measurement`: d̂ = rank Î(θ), the eigenvalues of Î(θ) = (1/N) Σ J_iᵀ Λ_i J_i and the
@@ -92,7 +99,7 @@ def measure(
     prior = resolve_prior(prior)
     budget = resolve_memory(memory)
     start = time.perf_counter()
-    problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress))
+    problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress), dtype)
     prior.resolve(problem)
     F = Fisher(Root(problem))
     sketch = as_sketch(method)
@@ -121,10 +128,10 @@ def measure(
         spectrum=spectrum,
         length=length.to(units),
         layers=summaries,
-        criteria=criteria_of(problem, int(dimension)),
+        criteria=criteria_of(problem.reference, int(dimension)),
         likelihood=problem.likelihood.describe(),
         excluded=problem.selection.excluded,
-        nll=problem.survey.nll,
+        nll=problem.reference.survey.nll,
         record=record,
         warnings=tuple(_warnings(F, spectrum, dimension, length, drawn)),
     )
@@ -140,11 +147,15 @@ def _record(
     return {
         "method": spectrum.method,
         "reason": spectrum.reason,
-        "dtype": "float64",
+        "dtype": name_of(F.problem.dtype),
         "precision": F.root.precision,
         "device": str(F.device),
         "tolerance": dimension.tolerance,
-        "tolerance_from": "max(K, D) eps, relative to the largest singular value of A",
+        "tolerance_from": (
+            "max(K, D) eps, relative to the largest singular value of A"
+            if spectrum.rounding is None
+            else "the error of A and of its products, measured against float64"
+        ),
         "seed": seed,
         "share_measured": selection.size / (selection.size + selection.excluded_size),
         "fingerprint": F.problem.fingerprint,
@@ -166,7 +177,9 @@ def _warnings(
     drawn: dict[str, Any] | None,
 ) -> list[str]:
     found = [] if drawn is None else notes(drawn, dimension)
-    if F.root.precision > EPS:
+    if F.problem.dtype != torch.float64:
+        found += _rounded(spectrum, dimension, length)
+    elif F.root.precision > EPS:
         found.append(
             f"The model computes in lower precision inside (rounding unit {F.root.precision:.1g}): "
             "the dimension is certain from below only."
@@ -204,7 +217,7 @@ def _warnings(
                 f"{inside / len(spectrum):.0%} of the eigenvalues lie within a factor 10 of "
                 "1/(N σ²), where the quadratic picture is least safe."
             )
-    if F.root.precision <= EPS and F.root.sweep.gradient_error > HONEST:
+    if F.root.sweep.reference_precision <= EPS and F.root.sweep.gradient_error > HONEST:
         found.append(
             "PyTorch's gradient is not the derivative of the outputs (straight-through estimator, "
             "detached part, padding vector?): the numbers describe the gradient."
@@ -223,6 +236,22 @@ def _warnings(
     if excluded:
         names = ", ".join(excluded[:4]) + (" …" if len(excluded) > 4 else "")
         found.append(f"Not measured (frozen or not selected): {names}.")
+    return found
+
+
+def _rounded(spectrum: Spectrum, dimension: Dimension, length: DescriptionLength) -> list[str]:
+    """What float32 leaves open."""
+    most = f", at {float(spectrum.errors[0]):.1g} at most" if len(spectrum) else ""
+    found = [
+        f"Computed in float32: the dimension is certain from below only, {dimension.lower:,} or "
+        f"more, and eigenvalues are known to spectrum.errors{most}, below {spectrum.floor:.1g} "
+        "not at all. dtype='float64' decides them."
+    ]
+    if length.error > UNCERTAIN * max(length.complexity, 1.0):
+        found.append(
+            f"float32 leaves the length open by {length.error:.2g} nats: N σ² is too large for "
+            "it. Measure with dtype='float64', or give a smaller prior variance."
+        )
     return found
 
 

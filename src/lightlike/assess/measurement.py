@@ -17,6 +17,7 @@ from lightlike.errors import StoreError
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
 from lightlike.spectrum.eigenvalues import Eigenvalues
+from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.spectrum import Spectrum
 
 
@@ -74,8 +75,10 @@ class Measurement:
         spectrum = {
             f.name: getattr(values, f.name)
             for f in dataclasses.fields(values)
-            if f.name != "eigenvalues"
+            if f.name not in ("eigenvalues", "rounding")
         }
+        rounding = values.rounding
+        spectrum["rounding"] = None if rounding is None else dataclasses.asdict(rounding)
         header = {
             "parameters": self.parameters,
             "observations": self.observations,
@@ -126,6 +129,8 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
     spectrum = dict(header["spectrum"])
     spectrum["shape"] = tuple(spectrum["shape"])
     spectrum["rank_bounds"] = tuple(spectrum["rank_bounds"])
+    if (rounding := spectrum.get("rounding")) is not None:
+        spectrum["rounding"] = Rounding(**rounding)
     return Measurement(
         parameters=header["parameters"],
         observations=header["observations"],

@@ -14,6 +14,7 @@ from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.problem.precision import name_of
 from lightlike.spectrum.memory import format_bytes, resolve_memory
 from lightlike.spectrum.routes import Route, choose, routes
 from lightlike.spectrum.sketch import Sketch, as_sketch
@@ -43,7 +44,7 @@ class Plan:
     Attributes:
         method: "gram", "metric", "svd" or "sketch".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
-            the sketch.
+            the sketch, and in float64.
         memory: Peak bytes, estimated.
         seconds: Time, estimated from the operations and this machine's matrix-product rate.
         reason: What it would do, with the sizes.
@@ -53,6 +54,7 @@ class Plan:
         rows: K.
         budget: Bytes that may be used.
         rate: Measured float64 operations a second.
+        dtype: "float64" or "float32".
         layers: How the inner products of each layer's rows would be made on the Gram route, with
             their share of its operations, in the order of the model.
     """
@@ -68,10 +70,13 @@ class Plan:
     rows: int
     budget: int
     rate: float
+    dtype: str = "float64"
     layers: tuple[LayerPlan, ...] = ()
 
     def __str__(self) -> str:
         worth = "exact, every row whitened" if self.exact else "estimated"
+        if not self.exact and self.method != "sketch":
+            worth = f"every row whitened, in {self.dtype}: large eigenvalues, with their error"
         lines = [
             f"D = {self.parameters:,} parameters, N = {self.observations:,} observations, "
             f"K = {self.rows:,} rows ({self.rows // self.observations:,} an observation)",
@@ -104,6 +109,7 @@ def plan(
     parameters: str | Sequence[str] | None = None,
     method: str | Sketch = "auto",
     memory: int | float | str | None = None,
+    dtype: str | torch.dtype = "float64",
 ) -> Plan:
     """What `measure` would do with these arguments: route, exactness, memory and time.
 
@@ -113,7 +119,7 @@ def plan(
     Raises:
         CapacityError: if no exact route fits; it names the sizes and the ways out.
     """
-    return plan_for(fisher(model, data, likelihood, parameters), method, memory)
+    return plan_for(fisher(model, data, likelihood, parameters, dtype=dtype), method, memory)
 
 
 def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) -> Plan:
@@ -135,7 +141,7 @@ def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) 
     rate = product_rate(root.device)
     return Plan(
         method=chosen.method,
-        exact=chosen.exact,
+        exact=chosen.exact and F.problem.dtype == torch.float64,
         memory=chosen.memory,
         seconds=chosen.operations / rate,
         reason=chosen.reason,
@@ -145,6 +151,7 @@ def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) 
         rows=rows,
         budget=budget,
         rate=rate,
+        dtype=name_of(F.problem.dtype),
         layers=layer_plans(root),
     )
 

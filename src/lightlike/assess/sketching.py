@@ -171,19 +171,23 @@ def _layers(
         trace = sum(root.traces.get(layer.name, 0.0) for root in roots) / len(roots)
         dimension = layer.dimension
         if dimension is not None:
-            dimension = bounded(dimension, F.root.shape[0], layer.parameters)
+            exact = F.problem.reference is F.problem
+            dimension = bounded(dimension, F.root.shape[0], layer.parameters, exact=exact)
         found.append(replace(layer, trace=trace, dimension=dimension))
     return found
 
 
-def bounded(dimension: Dimension, rows: int, columns: int) -> Dimension:
-    """The rank of a sketch of A's columns as a lower bound on theirs, at most min(K, D)."""
+def bounded(dimension: Dimension, rows: int, columns: int, *, exact: bool = True) -> Dimension:
+    """The rank of a sketch of A's columns as a lower bound on theirs, at most min(K, D).
+
+    It is never called exact unless the sketch is in float64 (exact).
+    """
     upper = min(rows, columns)
     return replace(
         dimension,
         value=dimension.lower,
         upper=upper,
-        kind="exact" if dimension.lower == upper else "certified",
+        kind="exact" if dimension.lower == upper and exact else "certified",
         data_limited=dimension.lower == rows < columns,
         bound="data" if rows < columns else "parameters",
     )

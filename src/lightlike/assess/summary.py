@@ -63,7 +63,7 @@ def _dimension(m: Measurement) -> str:
     if d.value and d.gap != float("inf"):
         text += f", gap 10^{d.gap:.1f}"
     null = m.parameters - d.value
-    most = "at most " if m.spectrum.kind == "estimated" and d.lower != d.upper else ""
+    most = "at most " if _bounded(m) and d.kind != "exact" else ""
     text += f"); {most}{null:,} null direction{'' if null == 1 else 's'}"
     return f"{text}; limited by the data" if d.data_limited else text
 
@@ -74,8 +74,20 @@ def _spectrum(m: Measurement) -> str:
         return "zero"
     return (
         f"λ from {s.largest:.3g} to {float(s.eigenvalues[-1]):.2g}, trace {s.trace:.4g} "
-        f"({s.kind} by {s.method}, {m.record['dtype']})"
+        f"({s.kind} by {s.method}, {m.record['dtype']}{_floor(m)})"
     )
+
+
+def _bounded(m: Measurement) -> bool:
+    """Whether dimensions are from below: of a sketch, or in lower precision."""
+    return m.spectrum.kind == "estimated" or m.spectrum.rounding is not None
+
+
+def _floor(m: Measurement) -> str:
+    s = m.spectrum
+    if s.rounding is None:
+        return ""
+    return f", floor {s.floor:.1g}, λ_1 ± {float(s.errors[0]):.1g}"
 
 
 def _soft(m: Measurement) -> str:
@@ -128,7 +140,7 @@ def _layers(m: Measurement) -> list[tuple[str, str]]:
     rows = []
     for layer in m.layers[:MOST_LAYERS]:
         dimension = "—" if layer.dimension is None else f"{layer.dimension.value:,}"
-        if m.spectrum.kind == "estimated" and layer.dimension and layer.dimension.kind != "exact":
+        if _bounded(m) and layer.dimension and layer.dimension.kind != "exact":
             dimension = f"at least {dimension}"
         share = layer.trace / m.spectrum.trace if m.spectrum.trace else 0.0
         rows.append(
@@ -152,7 +164,8 @@ def _prior(m: Measurement) -> str:
 
 
 def _error(length: DescriptionLength) -> str:
-    return f" ± {length.stderr:.2g}" if length.kind == "estimated" else ""
+    text = f" ± {length.stderr:.2g}" if length.kind == "estimated" else ""
+    return f"{text} ± {length.error:.1g} (rounding)" if length.error else text
 
 
 def _signed(value: float) -> str:

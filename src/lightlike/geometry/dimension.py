@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lightlike.spectrum.rounding import rank_tolerance
 from lightlike.spectrum.spectrum import Spectrum
 
 
@@ -18,9 +17,10 @@ class Dimension:
             rank of the sketch.
         lower: Certain lower bound.
         upper: Certain upper bound, never above min(D, K).
-        kind: "exact" if the bounds meet, else "certified".
+        kind: "exact" if the bounds meet, never in float32; else "certified".
         gap: log10(s_d / s_{d+1}) around the cut; infinite if nothing is below it.
-        tolerance: Relative threshold on singular values, max(K, D) · precision (as `matrix_rank`).
+        tolerance: Relative threshold on singular values, max(K, D) · precision (as `matrix_rank`),
+            or √(floor / λ_1) of a spectrum in float32.
         data_limited: Whether d̂ = K < D: more observations would raise it.
         bound: What the upper bound min(D, K) comes from: "parameters" or "data".
     """
@@ -49,8 +49,8 @@ class SignificantDimension:
         value: d_ε, the number of eigenvalues of Î above ε.
         lower: Certain lower bound.
         upper: Certain upper bound, never above min(D, K).
-        kind: "exact" if the bounds meet; "estimated" from a sketch, which bounds nothing; else
-            "certified": then ε lies within rounding of an eigenvalue.
+        kind: "exact" if the bounds meet, never in float32; "estimated" from a sketch, which
+            bounds nothing; else "certified": then ε lies within rounding of an eigenvalue.
         above: ε, an absolute bound on eigenvalues of Î.
         error: What rounding may move an eigenvalue near ε by.
         data_limited: Whether d_ε = K < D: more observations would raise it.
@@ -86,9 +86,9 @@ def dimension_of(spectrum: Spectrum) -> Dimension:
         value=value,
         lower=lower,
         upper=upper,
-        kind="exact" if lower == upper else "certified",
+        kind="exact" if lower == upper and spectrum.rounding is None else "certified",
         gap=gap,
-        tolerance=rank_tolerance(spectrum.shape, spectrum.precision),
+        tolerance=spectrum.tolerance,
         data_limited=value == rows < columns,
         bound="data" if rows < columns else "parameters",
     )
@@ -103,7 +103,7 @@ def significant_dimension_of(spectrum: Spectrum, above: float) -> SignificantDim
         value=count.value,
         lower=count.lower,
         upper=count.upper,
-        kind="exact" if count.lower == count.upper else open_kind,
+        kind="exact" if count.lower == count.upper and spectrum.rounding is None else open_kind,
         above=above,
         error=count.error,
         data_limited=count.value == rows < columns,

@@ -14,15 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lightlike.problem.isolation import working_dtype
+
 
 class Widening(TorchFunctionMode):
-    """While it is on, what is asked for in float32 is made in float64."""
+    """While it is on, what is asked for in float32 is made in float64.
+
+    Not while the model is evaluated in float32 on request: see `working_dtype`.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Make the call, in float64 if it names float32."""
-        if func is Tensor.float:
+        if func is Tensor.float and working_dtype() is torch.float64:
             func = Tensor.double
         named = {key: _wide(value) for key, value in (kwargs or {}).items()}
         return func(*map(_wide, args), **named)
@@ -46,4 +51,4 @@ def widened(model: nn.Module) -> nn.Module:
 
 
 def _wide(value: Any) -> Any:
-    return torch.float64 if value is torch.float32 else value
+    return working_dtype() if value is torch.float32 else value

@@ -56,6 +56,8 @@ class DescriptionLength:
             (½ log N each); not part of the total.
         stderr: Standard error of the total (of the complexity without labels); 0 where nothing was
             sampled.
+        complexity_error: A bound on the error of the complexity by lower precision; 0 in float64.
+        displacement_error: The same of the displacement.
         kind: "exact" if every term was computed in full, "certified" or "estimated" otherwise.
         observations: N.
         prior: What was assumed, with fitted numbers filled in.
@@ -74,6 +76,13 @@ class DescriptionLength:
     prior: dict[str, Any] = field(default_factory=dict)
     units: str = "nats"
     scale: float = 1.0
+    complexity_error: float = 0.0
+    displacement_error: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """A bound on the error of the total (of the complexity without labels) by rounding."""
+        return self.complexity_error + self.displacement_error
 
     @property
     def dimension(self) -> int:
@@ -128,7 +137,7 @@ class DescriptionLength:
         names = (
             "total", "fit", "displacement", "complexity", "dimension_term", "spectrum_term",
             "dimension", "effective_dimension", "tuning_cost", "stderr", "kind", "observations",
-            "prior", "units", "scale",
+            "prior", "units", "scale", "complexity_error", "displacement_error", "error",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -139,6 +148,7 @@ class DescriptionLength:
         counts = KnownCounts(given.pop("dimension"), given.pop("effective_dimension"))
         for derived in ("total", "dimension_term", "spectrum_term"):
             del given[derived]
+        given.pop("error", None)
         return DescriptionLength(counts=counts, **given)
 
     def __repr__(self) -> str:
@@ -156,5 +166,7 @@ class DescriptionLength:
             complexity=self.complexity * factor,
             tuning_cost=self.tuning_cost * factor,
             stderr=self.stderr * factor,
+            complexity_error=self.complexity_error * factor,
+            displacement_error=self.displacement_error * factor,
             **changes,
         )

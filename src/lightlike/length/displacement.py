@@ -7,6 +7,11 @@ terms of the razor are
 
 The right-hand side never subtracts |z|² from itself: parts of θ̂ in the radical, where M is the
 identity, cost nothing to the last bit, however far θ̂ lies from the mean along them.
+
+If the root at hand is B̃ with ‖B̃ − B‖ ≤ δ, put η = √N δ. −½ (b + z)ᵀM(b + z) is the minimum of
+½|x|² + ½N|Bx|² − (b + z)ᵀx, and √N|B̃x| differs from √N|Bx| by at most η|x|. At x̃ = M̃(b + z) the
+two minima therefore differ by about η|x̃| √N|B̃x̃| while η is small, and by no more than
+½((1 + η)² − 1)(|x̃|² + N|B̃x̃|²) whatever it is.
 """
 
 from __future__ import annotations
@@ -29,6 +34,9 @@ HIDDEN = 1e12
 
 REFINEMENTS = 3
 
+# η up to which the first order of the error, doubled, is a bound.
+SLIGHT = 0.1
+
 
 def displacement_of(
     root: Root,
@@ -40,8 +48,11 @@ def displacement_of(
     nll: float,
     left: bool,
     budget: float,
-) -> float:
-    """The displacement term from θ̂ and the gradient in prior units.
+    root_error: float = 0.0,
+) -> tuple[float, float]:
+    """The displacement term from θ̂ and the gradient in prior units, and a bound on its error.
+
+    The bound is on what lower precision makes, and 0 in float64.
 
     Args:
         root: B.
@@ -52,16 +63,29 @@ def displacement_of(
         nll: What the term is added to, and may largely cancel.
         left: Which matrix was given.
         budget: Bytes that may be used.
+        root_error: δ; 0 in float64.
 
     Raises:
         CapacityError: if the prior is so wide that only the singular vectors of B would do, and
-            they do not fit.
+            they do not fit; or so wide for products in float32.
     """
     n = root.problem.survey.observations
     rows, columns = root.shape
     need = 8.0 * (4 * rows * columns + 4 * min(rows, columns) ** 2)
-    if stiffness > STIFF and need <= budget:
-        return by_singular_vectors(root, z, b, n)
+    rounding = shifted.matrix.rounding
+    open_by = 0.0 if rounding is None else shifted.scale * rounding.product
+    rounded = open_by > SLIGHT
+    if (stiffness > STIFF or rounded) and need <= budget:
+        found, *sizes = by_singular_vectors(root, z, b, n)
+        return found, error_bound(root_error, n, *sizes)
+    if rounded:
+        raise CapacityError(
+            f"Products in float32 leave N λ, in units of the prior, open by {open_by:.2g}, and "
+            f"singular vectors of the {rows:,} × {columns:,} root itself need "
+            f"{format_bytes(need)} of {format_bytes(budget)}.",
+            "The length would be made of rounding.",
+            "Measure with dtype='float64', or give a smaller prior variance.",
+        )
     if stiffness > HIDDEN:
         raise CapacityError(
             f"The prior is so wide that singular vectors of the {rows:,} × {columns:,} root are "
@@ -72,13 +96,23 @@ def displacement_of(
         )
     both = torch.stack([z, b], 1)
     pushed = root.mv(both)
-    if not left:
-        return by_solving(root, shifted, both, pushed, None)
-    solved = shifted.solve(pushed)
-    value, error = by_rows(shifted, both, pushed, solved, n)
-    if error <= ACCURACY * min(abs(value), abs(nll + value)):
-        return value
-    return by_solving(root, shifted, both, pushed, solved)
+    solved = None
+    if left:
+        solved = shifted.solve(pushed)
+        value, error = by_rows(shifted, both, pushed, solved, n)
+        if error <= ACCURACY * min(abs(value), abs(nll + value)) and not root_error:
+            return value, 0.0
+    found, *sizes = by_solving(root, shifted, both, pushed, solved)
+    return found, error_bound(root_error, n, *sizes)
+
+
+def error_bound(root_error: float, n: int, size: float, image: float) -> float:
+    """Bound on the error from δ, N, |x̃|² and N|B̃x̃|²."""
+    eta = math.sqrt(n) * root_error
+    always = 0.5 * ((1 + eta) ** 2 - 1) * (size + image)
+    if eta > SLIGHT:
+        return always
+    return min(always, 2 * eta * math.sqrt(size * image) + eta**2 * size)
 
 
 def by_rows(
@@ -113,8 +147,10 @@ def by_rows(
 
 def by_solving(
     root: Root, shifted: Shifted, both: Tensor, pushed: Tensor, solved: Tensor | None
-) -> float:
-    """From a Cholesky factorisation of I + N B Bᵀ or I + N Bᵀ B, refined against B itself.
+) -> tuple[float, float, float]:
+    """The term, |x|² and N|Bx|² at x = M(b + z).
+
+    From a Cholesky factorisation of I + N B Bᵀ or I + N Bᵀ B, refined against B itself.
 
     Approximations to M v (kept) and to (I − M) v (lost) are held for v = z and v = b. With their
     residuals e = lost − N BᵀB kept, each of the three terms is taken up to e_iᵀ M e_j.
@@ -141,6 +177,9 @@ def by_solving(
         kept = both - lost
     else:
         lost, kept = shifted.solve(pull(pushed)), shrink(both)
+        if shifted.matrix.rounding is not None:
+            # Of a matrix that is not quite BᵀB they would not add up to v.
+            kept = both - lost
     pushed = root.mv(kept)
     e = lost - pull(pushed)
     for _ in range(REFINEMENTS):
@@ -160,11 +199,15 @@ def by_solving(
     gain = n * pushed[:, 0].square().sum() + lost[:, 0].square().sum()
     cross = b @ kept[:, 0] + kept[:, 1] @ e[:, 0]
     slope = b @ kept[:, 1] + kept[:, 1] @ e[:, 1]
-    return float(0.5 * gain - cross - 0.5 * slope)
+    size, image = kept.sum(1).square().sum(), n * pushed.sum(1).square().sum()
+    return float(0.5 * gain - cross - 0.5 * slope), float(size), float(image)
 
 
-def by_singular_vectors(root: Root, z: Tensor, b: Tensor, n: int) -> float:
-    """From the singular value decomposition of B written out."""
+def by_singular_vectors(root: Root, z: Tensor, b: Tensor, n: int) -> tuple[float, float, float]:
+    """The term, |x|² and N|Bx|² from the singular value decomposition of B written out."""
     _, s, V = torch.linalg.svd(root.dense(), full_matrices=False)
     p, q, h = V @ b, V @ z, n * s.square()
-    return 0.5 * float(((h * q.square() - 2 * p * q - p.square()) / (1 + h)).sum())
+    found = 0.5 * float(((h * q.square() - 2 * p * q - p.square()) / (1 + h)).sum())
+    seen, w = (p + q) / (1 + h), b + z
+    size = float(w @ w - (p + q).square().sum() + seen.square().sum())
+    return found, max(0.0, size), float((h * seen.square()).sum())

@@ -28,7 +28,7 @@ from lightlike.metric.root import Root
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
-from lightlike.spectrum.rounding import eigenvalue_floor
+from lightlike.spectrum.rounding import EPS, eigenvalue_floor
 from lightlike.spectrum.spectrum import Spectrum
 
 # Search range of log σ² around 0 in empirical Bayes: beyond it a variance is no longer a number
@@ -68,7 +68,8 @@ class SpectralCounts:
 
 
 def expand(problem: Problem) -> Expansion:
-    """Evaluate NLL_total(θ̂) and ∇NLL_total(θ̂)."""
+    """Evaluate NLL_total(θ̂) and ∇NLL_total(θ̂), in float64 whatever the problem's dtype."""
+    problem = problem.reference
     nll = problem.survey.nll
     if nll is None:
         return Expansion(None, None)
@@ -101,24 +102,26 @@ def gaussian_razor(
     if isinstance(prior, Isotropic):
         if prior.by_evidence:
             resolved = fit_variance(problem, resolved, decomposition, expansion)
+        if spectrum is not None:
+            check_spectrum(spectrum, decomposition)
         spectrum = decomposition.spectrum if spectrum is None else spectrum
-        check_spectrum(spectrum, decomposition)
         root, scale = _scaled(decomposition, resolved), n * float(resolved.variance[0])
     else:
         root, scale = _scaled(decomposition, resolved), float(n)
         decomposition = Decomposition(root, decomposition.route, decomposition.budget)
         spectrum = decomposition.spectrum
     shifted = decomposition.explicit.shifted(scale)
-    displacement = None
+    displacement, error = None, 0.0
     if expansion.gradient is not None and expansion.nll is not None:
         nll, g = shift_frozen(problem, resolved, root, expansion.nll, expansion.gradient)
         z, b = in_prior_units(problem, resolved, g)
         stiffness = shifted.condition
         if stiffness > STIFF:
             stiffness = scale * spectrum.largest
-        displacement = displacement_of(
+        displacement, error = displacement_of(
             root, shifted, z, b, stiffness,
             nll=nll, left=decomposition.left, budget=decomposition.budget,
+            root_error=root_error(decomposition) * math.sqrt(scale / n),
         )  # fmt: skip
         displacement += nll - expansion.nll
     return DescriptionLength(
@@ -131,14 +134,30 @@ def gaussian_razor(
         kind=spectrum.kind,
         observations=n,
         prior=resolved.description,
+        complexity_error=0.5 * spectrum.logdet_error(scale),
+        displacement_error=error,
     )
+
+
+def root_error(decomposition: Decomposition) -> float:
+    """A bound on the error of the root that is decomposed; 0 in float64.
+
+    Of a model that casts down inside while it runs in float64 only an estimate is known.
+    """
+    if decomposition.precision <= EPS:
+        return 0.0
+    values = decomposition.spectrum.values
+    # The base is of eigenvalues: 2 s_1 times that of singular values.
+    found = 0.5 * values.base / math.sqrt(values.largest) if values.largest else 0.0
+    return found + (decomposition.rounding.root if decomposition.rounding else 0.0)
 
 
 def check_spectrum(spectrum: Spectrum, decomposition: Decomposition) -> None:
     """Raise a PriorError if a spectrum is not that of the decomposed matrix."""
     trace = decomposition.explicit.trace
     same = tuple(spectrum.shape) == tuple(decomposition.factor.shape)
-    if not same or abs(spectrum.trace - trace) > 1e-6 * abs(trace):
+    allowed = max(1e-6, 100 * decomposition.precision) * abs(trace)
+    if not same or abs(spectrum.trace - trace) > allowed:
         raise PriorError(
             f"The spectrum (shape {spectrum.shape}, trace {spectrum.trace:.6g}) is not that of "
             f"this Fisher matrix (shape {decomposition.factor.shape}, trace {trace:.6g}).",
@@ -166,6 +185,12 @@ def shift_frozen(
     e = torch.where(frozen, prior.mean - problem.theta, 0.0)
     if not bool(e.any()):
         return nll, g
+    if problem.dtype != torch.float64:
+        raise PriorError(
+            "The prior has parameters without variance away from θ̂, and the dtype is float32.",
+            "Moving θ̂ there takes products that float32 does not give to a known error.",
+            "Measure with dtype='float64', or give these parameters a variance.",
+        )
     plain = Root(problem, None, None, root.sweep)
     he = problem.survey.observations * plain.rmv(plain.mv(e))
     return nll + float(g @ e) + 0.5 * float(e @ he), g + he
@@ -227,7 +252,10 @@ def evidence_curve(  # type: ignore[no-untyped-def]
     n = problem.survey.observations
     delta = problem.theta - prior.mean
     values, vectors = decomposition.vectors
-    keep = values > eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
+    floor = eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
+    if decomposition.rounding is not None:
+        floor = decomposition.first.floor
+    keep = values > floor
     values, vectors = values[keep], vectors[:, keep]
     both = torch.stack([g, delta], 1)
     if decomposition.left:

@@ -78,6 +78,8 @@ class SketchedRazor:
                 effective_dimension=sum(r.effective_dimension for r in self.razors) / count,
             ),
             stderr=float(error),
+            complexity_error=max(r.complexity_error for r in self.razors),
+            displacement_error=max(r.displacement_error for r in self.razors),
             kind="estimated",
         )
 

@@ -109,3 +109,12 @@ def _join(run: Sequence[Block], units: Sequence[Unit]) -> Block:
             ]
         )
     return Block(sum(b.samples for b in run), run[0].per_sample, factors, keep)
+
+
+def tile_rows(block: Block, size: int, device: torch.device) -> Tensor:
+    """The rows of a block written out, (rows, D)."""
+    shape = block.per_sample, block.samples, size
+    out = torch.zeros(shape, dtype=torch.float64, device=device)
+    for unit, factor in block.factors.items():
+        unit.scatter(factor.dense(), out)
+    return block.outward(out)

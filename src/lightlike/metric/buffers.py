@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 
-def empty(*shape: int, device: torch.device) -> Tensor:
-    """An uninitialised float64 tensor.
+def empty(*shape: int, device: torch.device, dtype: torch.dtype = torch.float64) -> Tensor:
+    """An uninitialised tensor.
 
     On a CPU it is NumPy's memory, for which huge pages are asked: the first touch of a large array
     then costs a quarter.
     """
     if device.type == "cpu":
-        return torch.from_numpy(np.empty(shape))
-    return torch.empty(shape, dtype=torch.float64, device=device)
+        return torch.from_numpy(
+            np.empty(shape, np.float32 if dtype == torch.float32 else np.float64)
+        )
+    return torch.empty(shape, dtype=dtype, device=device)

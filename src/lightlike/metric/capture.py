@@ -92,6 +92,7 @@ class Capture(TorchFunctionMode):
         output, call = captured
         key = call.uses, self._seen[call.uses]
         self._seen[call.uses] += 1
+        self.precision = max(self.precision, torch.finfo(output.dtype).eps)
         fresh = not output.requires_grad
         if fresh and key in self._widened:
             output, call.x = _widen(output, call.x, self._widened[key])

@@ -26,7 +26,7 @@ class Footprint:
     """Peak memory of `Root.gram`, in bytes.
 
     Attributes:
-        fixed: The model in float64, a pass forwards and backwards, working buffers.
+        fixed: The model, a pass forwards and backwards, working buffers.
         result: The K × K matrix.
         factors: Back-propagated gradients of the largest pass over the data.
         room: What they may take in the budget.
@@ -64,9 +64,10 @@ def footprint(sweep: Sweep, units: Sequence[Unit], rows: int, budget: float) -> 
     result, fixed = 8.0 * rows**2, fixed_memory(sweep, units, rows)
     room = budget - fixed - result
     widest = max(units, key=lambda unit: unit.held)
-    largest = WORKING * 8.0 * rows * widest.held
-    groups = passes(units, rows, min(max(room, largest) / WORKING, PASS))
-    factors = max(WORKING * 8.0 * rows * sum(unit.held for unit in group) for group in groups)
+    size = sweep.problem.dtype.itemsize * rows
+    largest = WORKING * size * widest.held
+    groups = passes(units, size, min(max(room, largest) / WORKING, PASS))
+    factors = max(WORKING * size * sum(unit.held for unit in group) for group in groups)
     return Footprint(
         fixed, result, factors, room, widest, largest, tuple(tuple(group) for group in groups)
     )
@@ -88,8 +89,10 @@ def fixed_memory(sweep: Sweep, units: Sequence[Unit], rows: int) -> float:
     return model + graph + BUFFERS * (flight + strip) + min(8.0 * HELD, max(pairs, default=0.0))
 
 
-def passes(units: Sequence[Unit], rows: int, budget: float) -> list[list[Unit]]:
+def passes(units: Sequence[Unit], column: float, budget: float) -> list[list[Unit]]:
     """Split units into passes over the data whose factors for all rows fit in a budget of bytes.
+
+    One number for each row takes `column` bytes.
 
     Units that all samples of a batch can share come first, apart from the others, so that the quick
     way of back-propagating them is not held up.
@@ -100,7 +103,7 @@ def passes(units: Sequence[Unit], rows: int, budget: float) -> list[list[Unit]]:
         for unit in units:
             if unit.aligned != aligned:
                 continue
-            size = 8.0 * rows * unit.held
+            size = column * unit.held
             if used + size > budget:
                 groups.append([])
                 used = 0

@@ -4,6 +4,9 @@ Units whose entries are cheapest to multiply are written out some columns at a t
 and added by one symmetric product. The others' inner products are summed over pairs of tiles of
 rows, in their place in the result while it is in the caches; only pairs on or below the diagonal
 are computed.
+
+Factors in float32 are multiplied in float32, strip by strip and unit by unit, and these products
+summed in float64.
 """
 
 from __future__ import annotations
@@ -24,10 +27,18 @@ from lightlike.metric.units import Unit
 TILE_ROWS = 512
 # Bytes of the columns that are written out at a time, and the fewest columns worth a product.
 STRIP, NARROW = 32 << 20, 256
+# Rows of a result in float64 that products in float32 are added to at a time.
+PANEL = 512
 
 
 def add_gram(
-    blocks: Sequence[Block], units: Sequence[Unit], out: Tensor, *, first: bool, last: bool
+    blocks: Sequence[Block],
+    units: Sequence[Unit],
+    out: Tensor,
+    *,
+    first: bool,
+    last: bool,
+    dtype: torch.dtype = torch.float64,
 ) -> dict[Unit, float]:
     """Add the units' inner products between all rows to the lower triangle of out (K, K).
 
@@ -37,6 +48,7 @@ def add_gram(
         out: The matrix; uninitialised before the first pass.
         first: Whether nothing has been written to it yet.
         last: Whether nothing will be added any more: then the upper triangle is filled in.
+        dtype: Of the factors.
 
     Returns:
         What each unit adds to the trace.
@@ -48,7 +60,7 @@ def add_gram(
         first = False
     rest = [unit for unit in units if unit not in written]
     if rest or first:
-        _add_tiles(blocks, rest, out, traces, first=first, last=last)
+        _add_tiles(blocks, rest, out, traces, first=first, last=last, dtype=dtype)
     elif last:
         mirror(out)
     return traces
@@ -62,6 +74,7 @@ def _add_tiles(
     *,
     first: bool,
     last: bool,
+    dtype: torch.dtype,
 ) -> None:
     tiles: list[tuple[slice, Block]] = []
     start = 0
@@ -74,14 +87,19 @@ def _add_tiles(
         for columns, theirs in tiles[: index + 1]:
             target = out[rows, columns]
             noted = traces if theirs is mine else None
-            if mine.keep is None and theirs.keep is None:
+            if mine.keep is None and theirs.keep is None and dtype == out.dtype:
                 add_tile(mine, theirs, units, target, noted, fresh=first)
             else:
                 height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
-                tile = out.new_empty(height, width)
-                add_tile(mine, theirs, units, tile, noted, fresh=True)
-                counted = theirs.kept(mine.kept(tile).T).T
-                target.copy_(counted) if first else target.add_(counted)
+                tile = out.new_empty(height, width, dtype=dtype)
+                # In lower precision each unit alone, so that the sum over units is not rounded.
+                apart: list[Sequence[Unit]] = [[unit] for unit in units]
+                fresh = first
+                for run in [units] if dtype == out.dtype or not units else apart:
+                    add_tile(mine, theirs, run, tile, noted, fresh=True)
+                    counted = theirs.kept(mine.kept(tile).T).T
+                    target.copy_(counted) if fresh else target.add_(counted)
+                    fresh = False
             if last and theirs is mine:
                 mirror(target)
             elif last:
@@ -102,18 +120,22 @@ def add_tile(
 
     What each adds to the diagonal is added to `traces`, if given.
     """
-    before = 0.0 if fresh or traces is None else float(out.diagonal().sum())
+    before = 0.0 if fresh or traces is None else _diagonal(out)
     for unit in units:
         left, right = mine.factors.get(unit), theirs.factors.get(unit)
         if left is not None and right is not None:
             left.cross(right, out, fresh=fresh)
             fresh = False
             if traces is not None:
-                after = float(out.diagonal().sum())
+                after = _diagonal(out)
                 traces[unit] += after - before
                 before = after
     if fresh:
         out.zero_()
+
+
+def _diagonal(tile: Tensor) -> float:
+    return float(tile.diagonal().sum(dtype=torch.float64))
 
 
 def mirror(matrix: Tensor, step: int = 256) -> Tensor:
@@ -134,9 +156,15 @@ def add_square(rows: Tensor, out: Tensor, *, fresh: bool = False) -> None:
 
     Args:
         rows: (n, size); fastest if its transpose is contiguous.
-        out: (size, size); overwritten if fresh.
+        out: (size, size); overwritten if fresh. It may be of higher precision than the rows.
         fresh: Whether there is nothing to add to.
     """
+    if rows.dtype != out.dtype:
+        for start in range(0, len(out), PANEL):
+            stop = min(start + PANEL, len(out))
+            panel, product = out[start:stop, :stop], rows[:, start:stop].T @ rows[:, :stop]
+            panel.copy_(product) if fresh else panel.add_(product)
+        return
     if rows.device.type != "cpu":
         torch.addmm(out, rows.T, rows, beta=0 if fresh else 1, out=out)
         return

@@ -20,7 +20,7 @@ Targets = Sequence[GradientEdge | Tensor]
 
 
 def vjp(evaluator: Evaluator, outputs: Outputs, cotangent: Tensor) -> Tensor:
-    """Jᵀ c for the flattened outputs' Jacobian J and c (observations, m): (D,)."""
+    """Jᵀ c for the flattened outputs' Jacobian J and c (observations, m): (D,), as float64."""
     leaves = evaluator.leaves
     gradients = differentiate(outputs.h, list(leaves.values()), cotangent, retain=False)
     return evaluator.selection.flatten(
@@ -28,7 +28,7 @@ def vjp(evaluator: Evaluator, outputs: Outputs, cotangent: Tensor) -> Tensor:
             name: torch.zeros_like(leaf) if g is None else g
             for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
         }
-    )
+    ).double()
 
 
 def whitening(problem: Problem, outputs: Outputs) -> Tensor:
@@ -39,12 +39,17 @@ def whitening(problem: Problem, outputs: Outputs) -> Tensor:
 
 def whitened_vjp(problem: Problem, outputs: Outputs, u: Tensor) -> Tensor:
     """Aᵀ u for the rows of one batch, u one number a row: (D,)."""
+    return vjp(problem.evaluator, outputs, whitened_cotangents(problem, outputs, u[:, None])[0])
+
+
+def whitened_cotangents(problem: Problem, outputs: Outputs, u: Tensor) -> Tensor:
+    """L_i u_i / √N of one batch's observations for u (rows, c): (c, observations, m)."""
     root = whitening(problem, outputs)
-    full = u.view(outputs.count, root.shape[-1], 1)
+    full = given = u.view(outputs.count, root.shape[-1], u.shape[-1])
     if outputs.observed is not None:
-        full = root.new_zeros(len(root), root.shape[-1], 1)
-        full[outputs.observed] = u.view(outputs.count, root.shape[-1], 1)
-    return vjp(problem.evaluator, outputs, (root @ full).squeeze(-1))
+        full = root.new_zeros(len(root), *given.shape[1:])
+        full[outputs.observed] = given
+    return (root @ full).permute(2, 0, 1)
 
 
 def gradient(problem: Problem) -> Tensor:

@@ -20,11 +20,14 @@ from lightlike.problem.problem import CHUNK, Problem
 
 
 def fisher_product(problem: Problem, v: Tensor) -> Tensor:
-    """Î v = (1/N) Σ_i J_iᵀ Λ_i J_i v for one vector (D,), float64; see `differentiable_twice`.
+    """Î v = (1/N) Σ_i J_iᵀ Λ_i J_i v for one vector (D,), float64 whatever the problem's dtype.
+
+    See `differentiable_twice`.
 
     Raises:
         ModelError: if an operation of the model cannot be differentiated twice.
     """
+    problem = problem.reference
     with isolated(), twice():
         parts = problem.selection.split(v)
         out = torch.zeros_like(problem.theta)
@@ -48,6 +51,7 @@ def differentiable_twice(problem: Problem) -> bool:
     A backward pass that PyTorch cannot differentiate raises an error; one that only seems to be
     differentiable, such as that of a custom function with detached parts, fails the comparison.
     """
+    problem = problem.reference
     with isolated(), twice():
         outputs = problem.evaluator.outputs(next(problem.batches()))
         generator = torch.Generator().manual_seed(0)

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from lightlike.errors import choice_error
-from lightlike.metric.blocks import Block, merge
+from lightlike.metric.blocks import Block, merge, tile_rows
 from lightlike.metric.buffers import empty
 from lightlike.metric.footprint import Footprint, footprint
 from lightlike.metric.gram import add_gram, add_square, mirror
 from lightlike.metric.jacobian import whitened_vjp
+from lightlike.metric.rounding import PROBES, Probe, bounds, norm_bounds, signs
 from lightlike.metric.sweep import Sweep
-from lightlike.metric.transposed import Transposed
+from lightlike.metric.transposed import Transposed, on_numpy
 from lightlike.metric.units import Unit
 from lightlike.metric.witness import Witness
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import available_memory
 from lightlike.spectrum.operator import Cost
-
-FloatArray = NDArray[np.float64]
+from lightlike.spectrum.rounding import Rounding
 
 # Bytes of a slab of explicitly written rows.
 SLAB = 128 << 20
@@ -38,12 +37,15 @@ class Root:
     J_i = ∂h_θ(x_i)/∂θ (m × D) is the Jacobian of the model's output at one observation and
     L_i L_iᵀ = Λ_i the covariance of its score, so that Aᵀ A is the Fisher information matrix on the
     sample (Sun & Nielsen, arXiv 1905.11027). Rows are ordered by observation, rank Λ each;
-    columns as the parameters in `problem.selection`. Everything is float64 and reverse mode.
+    columns as the parameters in `problem.selection`. Everything is reverse mode, and float64 unless
+    the problem's dtype is another: then its entries are, A Aᵀ sums products of them in float64, and
+    products with vectors are those of these entries in float64.
 
     Attributes:
         weights: None, or w (D,) if this is A diag(w), as for a prior with variances w².
         layer: None, or the name of the layer whose columns these are.
         traces: tr Aᵀ A by layer, once `gram`, `metric` or `dense` has been asked for.
+        rounding: How far what these gave last is from float64; None if it is float64.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Root:
     ) -> None:
         self.problem, self.weights, self.layer = problem, weights, layer
         self.traces: dict[str, float] = {}
+        self.rounding: Rounding | None = None
         self._sweep = sweep
 
     @property
@@ -66,7 +69,7 @@ class Root:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Always float64."""
+        """Of vectors and matrices: always float64."""
         return torch.float64
 
     @property
@@ -79,7 +82,7 @@ class Root:
         """The back-propagation of rows; made on first use."""
         if self._sweep is not None:
             return self._sweep
-        with isolated():
+        with isolated(self.problem.dtype):
             return Sweep(self.problem)
 
     @cached_property
@@ -93,7 +96,7 @@ class Root:
 
     @property
     def precision(self) -> float:
-        """Rounding unit of the forward pass: 2.2e-16 unless the model casts down inside."""
+        """Rounding unit of the forward pass: 2.2e-16 in float64 if nothing is cast down inside."""
         return self.sweep.precision
 
     def cost(self, budget: float | None = None, rows: int | None = None) -> Cost:
@@ -101,6 +104,8 @@ class Root:
         rows, columns = rows or self.shape[0], self.shape[1]
         memory = self.footprint(budget, rows)
         pairs = float(rows) ** 2 * sum(unit.pair_operations for unit in self.units)
+        # In time of operations in float64.
+        pairs *= self.problem.dtype.itemsize / 8
         return Cost(pairs, 6.0 * rows * columns, memory.fixed, memory.factors)
 
     def of_layer(self, layer: str) -> Root:
@@ -126,7 +131,10 @@ class Root:
         parts = [
             block.outward(
                 sum(
-                    (f.apply(unit.gather(columns)) for unit, f in block.factors.items()),
+                    (
+                        f.to(torch.float64).apply(unit.gather(columns))
+                        for unit, f in block.factors.items()
+                    ),
                     start=columns.new_zeros(block.per_sample, block.samples, columns.shape[1]),
                 )
             )
@@ -142,8 +150,9 @@ class Root:
     def rmv(self, u: Tensor) -> Tensor:
         """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
         columns = self._columns(u, self.shape[0])
-        # One combination of whole rows is ordinary differentiation of all parameters.
-        plain = columns.shape[1] == 1 and self.layer is None
+        # One combination of whole rows is ordinary differentiation; but in float32 not quite Aᵀ.
+        exact = self.problem.dtype == torch.float64
+        plain = columns.shape[1] == 1 and self.layer is None and exact
         result = self._pull_one(columns) if plain else self._pull_many(columns)
         if self.weights is not None:
             result *= self.weights[:, None]
@@ -164,12 +173,13 @@ class Root:
             CapacityError: if the gradients of one unit do not fit.
             ConsistencyError: if the rows disagree with plain differentiation.
         """
-        rows = self.shape[0]
+        rows, dtype = self.shape[0], self.problem.dtype
         self.traces = {}
         memory = self.footprint(budget)
         if memory.largest > memory.room:
             raise memory.error()
-        with isolated():
+        probe = self._probe()
+        with isolated(self.problem.dtype):
             out = empty(rows, rows, device=self.device)
             for index, units in enumerate(memory.passes):
                 joined = merge(
@@ -180,10 +190,14 @@ class Root:
                     ],
                     units,
                 )
+                if probe is not None:
+                    probe.add(joined, units)
                 last = index == len(memory.passes) - 1
-                found = add_gram(joined, units, out, first=not index, last=last)
+                found = add_gram(joined, units, out, first=not index, last=last, dtype=dtype)
                 for unit, trace in found.items():
                     self.traces[unit.layer] = self.traces.get(unit.layer, 0.0) + trace
+        if probe is not None:
+            self._note_rounding(probe.image, out @ probe.u - probe.product)
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)
         scale = float(u.norm()) * float(out.diagonal().sum()) + self._size(witness) ** 2
@@ -194,9 +208,17 @@ class Root:
         """Aᵀ A, (D, D) float64: the Fisher information matrix."""
         size = self.shape[1]
         out = torch.zeros(size, size, dtype=torch.float64, device=self.device)
+        u = signs(size, self.device)
+        product = torch.zeros_like(u)
         for slab in self.slabs("Fisher matrix"):
-            add_square(slab, out)
-        return mirror(out)
+            add_square(slab.to(self.problem.dtype), out)
+            if self.problem.dtype != torch.float64:
+                product += slab.T @ (slab @ u)
+        mirror(out)
+        if self.rounding is not None:
+            largest, total = norm_bounds(out @ u - product)
+            self.rounding = replace(self.rounding, product=largest, product_sum=total)
+        return out
 
     def dense(self) -> Tensor:
         """All of A, (K, D)."""
@@ -208,6 +230,8 @@ class Root:
         self.traces = {}
         start, pulled = 0, torch.zeros(size, dtype=torch.float64, device=self.device)
         witness: Witness | None = None
+        probe = self._probe()
+        found = pulled.new_zeros(size, PROBES)
         for block in self._blocks(stage):
             # Each pass has its own: the caller may start another one meanwhile.
             witness = witness or self.sweep.witness
@@ -217,11 +241,15 @@ class Root:
                 slab = tile_rows(tile, size, self.device)
                 slab = slab if self.weights is None else slab * self.weights
                 pulled += u[start : start + len(slab)] @ slab
+                if probe is not None:
+                    found += slab.T @ probe.u[start : start + len(slab)]
                 start += len(slab)
                 yield slab
         if witness is not None:
             image = self._mine(witness.image)
             witness.confirm("A", pulled, image, self._size(witness))
+        if probe is not None:
+            self._note_rounding(found)
 
     def rows(self, index: int) -> Tensor:
         """The rank Λ rows of observation `index`: (rank Λ, D)."""
@@ -241,7 +269,7 @@ class Root:
 
     def to_scipy(self) -> LinearOperator:
         """A as a SciPy linear operator on float64 NumPy vectors."""
-        product, transposed = _numpy(self.mv, self.device), _numpy(self.rmv, self.device)
+        product, transposed = on_numpy(self.mv, self.device), on_numpy(self.rmv, self.device)
         return LinearOperator(
             self.shape, matvec=product, rmatvec=transposed, matmat=product, rmatmat=transposed,
             dtype="float64",
@@ -252,11 +280,20 @@ class Root:
         batches = self.sweep.blocks(self.units, stage)
         while True:
             # Isolated only while the model runs, not while the caller does.
-            with isolated():
+            with isolated(self.problem.dtype):
                 blocks = next(batches, None)
             if blocks is None:
                 return
             yield from merge(blocks, self.units)
+
+    def _probe(self) -> Probe | None:
+        """What measures the rounding of a pass over the rows; None in float64."""
+        return None if self.problem.dtype == torch.float64 else Probe(*self.shape, self.device)
+
+    def _note_rounding(self, image: Tensor, product: Tensor | None = None) -> None:
+        """Hold ÃᵀU (D, P) against AᵀU in float64, and note (M̃ − ÃÃᵀ)U."""
+        exact = torch.stack([self._mine(column) for column in self.sweep.exact_image.T], 1)
+        self.rounding = bounds(image - exact, product, self.sweep.reference_precision)
 
     def _mine(self, image: Tensor) -> Tensor:
         """Aᵀ u for this root from that for all columns without weights."""
@@ -279,7 +316,7 @@ class Root:
     def _weighted(self, block: Block) -> Block:
         if self.weights is None:
             return block
-        column = self.weights[:, None]
+        column = self.weights[:, None].to(self.problem.dtype)
         factors = {
             unit: factor.scaled(unit.gather(column)[:, 0]) for unit, factor in block.factors.items()
         }
@@ -291,41 +328,23 @@ class Root:
         return v.detach().to(self.device, torch.float64).reshape(length, -1)
 
     def _pull_many(self, columns: Tensor) -> Tensor:
-        with isolated():
+        with isolated(self.problem.dtype):
             out = columns.new_zeros(columns.shape[1], self.shape[1])
         start = 0
         for block in self._blocks("Aᵀ u"):
             inner = block.inward(columns[start : start + block.rows])
             start += block.rows
             for unit, factor in block.factors.items():
-                unit.scatter(factor.pull(inner).T, out)
+                unit.scatter(factor.to(torch.float64).pull(inner).T, out)
         return out.T
 
     def _pull_one(self, columns: Tensor) -> Tensor:
         problem = self.problem
         start = 0
-        with isolated():
+        with isolated(self.problem.dtype):
             out = columns.new_zeros(self.shape[1])
             for _, outputs in problem.sweep("Aᵀ u"):
                 stop = start + outputs.count * problem.survey.rank
                 out += whitened_vjp(problem, outputs, columns[start:stop, 0])
                 start = stop
         return out[:, None]
-
-
-def tile_rows(block: Block, size: int, device: torch.device) -> Tensor:
-    """The rows of a block written out, (rows, D)."""
-    shape = block.per_sample, block.samples, size
-    out = torch.zeros(shape, dtype=torch.float64, device=device)
-    for unit, factor in block.factors.items():
-        unit.scatter(factor.dense(), out)
-    return block.outward(out)
-
-
-def _numpy(
-    function: Callable[[Tensor], Tensor], device: torch.device
-) -> Callable[[FloatArray], FloatArray]:
-    def call(x: FloatArray) -> FloatArray:
-        return function(torch.as_tensor(x, dtype=torch.float64, device=device)).cpu().numpy()
-
-    return call

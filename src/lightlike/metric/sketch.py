@@ -15,7 +15,7 @@ E[SᵀS] = AᵀA = Î (Sun, arXiv 2505.13614). For one sketch,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import TypeVar
 
 import torch
@@ -29,6 +29,7 @@ from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.routes import Route
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectrum import Spectrum
@@ -191,8 +192,16 @@ def averaged(spectra: list[Spectrum], shape: tuple[int, int], reason: str) -> Sp
         rank_bounds=(max(s.rank_bounds[0] for s in spectra), min(shape)),
         reason=reason,
         precision=spectra[0].precision,
+        rounding=worst([s.rounding for s in spectra if s.rounding is not None]),
     )
     return Spectrum(values)
+
+
+def worst(found: list[Rounding]) -> Rounding | None:
+    """The largest of each bound; None if there are none."""
+    if not found:
+        return None
+    return Rounding(*(max(column) for column in zip(*map(astuple, found), strict=True)))
 
 
 def squared_norm(decomposition: Decomposition, draws: int) -> float:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
@@ -27,11 +28,13 @@ from lightlike.metric.capture import Capture, Captured
 from lightlike.metric.contractions import Layout
 from lightlike.metric.jacobian import Backward, gradient_error, whitening
 from lightlike.metric.placing import close, forward, place_samples
+from lightlike.metric.rounding import exact_image
 from lightlike.metric.units import Unit, find_units, unit_factor
 from lightlike.metric.witness import Witness
 from lightlike.problem.data import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.isolation import isolated
+from lightlike.problem.precision import rounding_unit
 from lightlike.problem.problem import Problem
 
 # Bytes of gradients in flight in one batched backward pass.
@@ -59,15 +62,28 @@ class Sweep:
         self.units = find_units(
             problem.selection.entries, capture.calls, leftover, outputs.samples, self._places.places
         )
-        self.precision = capture.precision
+        self.precision = max(capture.precision, rounding_unit(problem.dtype))
         self.mixes = self._mixes(first, outputs)
         self.witness = Witness(problem, self.precision)
 
     @cached_property
+    def exact_image(self) -> Tensor:
+        """AᵀU in float64, to hold rows in float32 against: see `lightlike.metric.rounding`."""
+        return exact_image(self.problem)
+
+    @cached_property
+    def reference_precision(self) -> float:
+        """Rounding unit of the forward pass in float64: above 2.2e-16 if the model casts down."""
+        reference = self.problem.reference
+        with isolated():
+            return forward(reference.evaluator, next(reference.batches()))[1].precision
+
+    @cached_property
     def gradient_error(self) -> float:
         """How far PyTorch's gradient is from the change of the outputs, on the first batch."""
+        reference = self.problem.reference
         with isolated():
-            return gradient_error(self.evaluator, next(self.problem.batches()))
+            return gradient_error(reference.evaluator, next(reference.batches()))
 
     @property
     def graph_bytes(self) -> int:
@@ -180,11 +196,13 @@ class Sweep:
             keep = keep[:, list(chosen)]
             keep = None if bool(keep.all()) else keep
         rank = root.shape[-1]
-        size = 8 * sum(c.shape.numel() for c in calls) + 8 * sum(t.numel() for t in leaves.values())
+        size = sum(c.shape.numel() for c in calls) + sum(t.numel() for t in leaves.values())
+        size *= self.problem.dtype.itemsize
         step = max(1, IN_FLIGHT // max(1, size))
         whole = Layout(1, None)
         spread = [*layouts, *(whole for _ in leaves)]
-        gathered = [Gathered(len(chosen) * rank, layout) for layout in spread]
+        dtype = self.problem.dtype
+        gathered = [Gathered(len(chosen) * rank, layout, dtype) for layout in spread]
         start = 0
         for cotangents in _cotangents(root.view(samples, positions, *root.shape[1:]), chosen, step):
             flat = cotangents.flatten(1, 2)
@@ -215,8 +233,8 @@ class Gathered:
         rows: (rows, *layout.spread(…)), or None if the output does not depend on the place.
     """
 
-    def __init__(self, count: int, layout: Layout) -> None:
-        self.count, self.layout = count, layout
+    def __init__(self, count: int, layout: Layout, dtype: torch.dtype) -> None:
+        self.count, self.layout, self.dtype = count, layout, dtype
         self.rows: Tensor | None = None
 
     def put(self, start: int, gradient: Tensor | None) -> None:
@@ -225,7 +243,8 @@ class Gathered:
             return
         spread = self.layout.spread(gradient, 1).transpose(0, 1)
         if self.rows is None:
-            store = empty(len(spread), self.count, *spread.shape[2:], device=gradient.device)
+            shape = len(spread), self.count, *spread.shape[2:]
+            store = empty(*shape, device=gradient.device, dtype=self.dtype)
             self.rows = store.transpose(0, 1)
         self.rows[start : start + len(gradient)] = spread.transpose(0, 1)
 

@@ -1,10 +1,16 @@
-"""The transpose of an operator."""
+"""The transpose of an operator, and its products with NumPy vectors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+FloatArray = NDArray[np.float64]
 
 
 class Products(Protocol):
@@ -42,3 +48,14 @@ class Transposed:
     def rmv(self, v: Tensor) -> Tensor:
         """A v."""
         return self.T.mv(v)
+
+
+def on_numpy(
+    function: Callable[[Tensor], Tensor], device: torch.device
+) -> Callable[[FloatArray], FloatArray]:
+    """A product of tensors as one of float64 arrays."""
+
+    def call(x: FloatArray) -> FloatArray:
+        return function(torch.as_tensor(x, dtype=torch.float64, device=device)).cpu().numpy()
+
+    return call

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightlike.errors import DataError
+from lightlike.problem.precision import working
 
 BATCH_SIZE = 512
 LABEL_KEYS = ("labels", "label")
@@ -67,11 +68,11 @@ class Batch:
         if self.targets is not None:
             yield "labels", self.targets
 
-    def to(self, device: torch.device) -> Batch:
-        """The batch on a device, with floating-point inputs in double precision."""
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float64) -> Batch:
+        """The batch on a device, with floating-point inputs in a dtype."""
 
         def convert(tensor: Tensor) -> Tensor:
-            return _ordinary(tensor).to(device, double(tensor.dtype))
+            return _ordinary(tensor).to(device, working(tensor.dtype, dtype))
 
         args = tuple(_map(convert, a) for a in self.args)
         kwargs = {k: _map(convert, v) for k, v in self.kwargs.items()}
@@ -138,13 +139,6 @@ class Stream:
                     mine.update(raw_bytes(value))
         parts = [f"{place}:{part.hexdigest()}" for place, part in sorted(digests.items())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def double(dtype: torch.dtype) -> torch.dtype:
-    """float64 for real, complex128 for complex floating-point numbers; others as they are."""
-    if dtype.is_complex:
-        return torch.complex128
-    return torch.float64 if dtype.is_floating_point else dtype
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

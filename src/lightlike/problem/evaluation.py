@@ -1,4 +1,4 @@
-"""A model evaluated in float64 at a fixed point θ, without touching the model."""
+"""A model evaluated at a fixed point θ, in float64 or float32, without touching the model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightlike.errors import ModelError
-from lightlike.problem.data import Batch, double
+from lightlike.problem.data import Batch
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.parameters import Selection
+from lightlike.problem.precision import name_of, working
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,26 @@ class Outputs:
 
 
 class Evaluator:
-    """The model at a fixed point θ: parameters and buffers copied in float64 when it is made."""
+    """The model at a fixed point θ: parameters and buffers copied when it is made.
 
-    def __init__(self, model: nn.Module, likelihood: Likelihood, selection: Selection) -> None:
+    Args:
+        model: The module.
+        likelihood: What its outputs parametrise.
+        selection: The measured parameters.
+        dtype: Of the copies, and of the forward and backward passes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        selection: Selection,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         self.model, self.likelihood, self.selection = model, likelihood, selection
+        self.dtype = dtype
         with torch.inference_mode(False):
-            self.values = _snapshot(model)
+            self.values = _snapshot(model, dtype)
             for entry in selection.entries:
                 self.values[entry.name].requires_grad_(True)
         # They keep a second list of their weights, which a functional call leaves changed.
@@ -57,11 +72,11 @@ class Evaluator:
 
     @property
     def leaves(self) -> dict[str, Tensor]:
-        """The float64 copies of the selected parameters, by canonical name."""
+        """The copies of the selected parameters, by canonical name."""
         return {e.name: self.values[e.name] for e in self.selection.entries}
 
     def raw(self, batch: Batch, values: dict[str, Tensor] | None = None) -> Tensor:
-        """The model's output tensor in float64, with gradients to the selected parameters.
+        """The model's output tensor as float64, with gradients to the selected parameters.
 
         Args:
             batch: Inputs.
@@ -77,11 +92,13 @@ class Evaluator:
             placed = {slot: given[name] for slot, name in self._slots.items()}
             result = functional_call(self.model, placed, own.args, own.kwargs, tie_weights=False)
         except Exception as error:
+            kind = name_of(self.dtype)
+            cast = "double" if self.dtype == torch.float64 else "float"
             raise ModelError(
                 f"The model failed on a batch: {type(error).__name__}: {error}.",
-                "It is evaluated in float64, on its own device, in its present mode.",
-                "Check that it runs on this batch after model.double(); tensors that it keeps "
-                "outside parameters and buffers must be made in the dtype of its input.",
+                f"It is evaluated in {kind}, on its own device, in its present mode.",
+                f"Check that it runs on this batch after model.{cast}(); tensors that it "
+                "keeps outside parameters and buffers must be made in the dtype of its input.",
             ) from error
         finally:
             for module, weights, references in kept:
@@ -144,10 +161,12 @@ def checksum(outputs: Outputs) -> float:
     return float(flat @ weights) + outputs.count
 
 
-def _snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of all parameters and buffers, floating-point ones in double, gradients off."""
+def _snapshot(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers, floating-point ones in a dtype, gradients off."""
     named = [*model.named_parameters(), *model.named_buffers()]
-    return {name: value.detach().to(double(value.dtype), copy=True) for name, value in named}
+    return {
+        name: value.detach().to(working(value.dtype, dtype), copy=True) for name, value in named
+    }
 
 
 def _slots(model: nn.Module) -> dict[str, str]:

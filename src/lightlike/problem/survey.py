@@ -13,6 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from lightlike.errors import DataError, DeterminismError, ModelError
 from lightlike.problem.data import Batch, Stream
 from lightlike.problem.evaluation import Evaluator, Outputs, checksum
+from lightlike.problem.precision import rounding_unit
 from lightlike.progress import Progress
 
 
@@ -54,7 +55,7 @@ def take_survey(evaluator: Evaluator, stream: Stream, progress: Progress) -> Sur
     """Probe for determinism, then count and check everything in one pass without gradients."""
     check_modes(evaluator.model)
     digests = check_data(stream)
-    check_model(evaluator, next(iter(stream)).to(evaluator.device))
+    check_model(evaluator, next(iter(stream)).to(evaluator.device, evaluator.dtype))
     return count(evaluator, progress.track(stream, "Reading the data"), digests)
 
 
@@ -123,7 +124,8 @@ def check_model(evaluator: Evaluator, batch: Batch) -> None:
         )
     scale = float(first.detach().abs().max())
     difference = float((first - second).detach().abs().max())
-    if difference > 1e-9 * max(scale, 1e-300):
+    allowed = max(1e-9, 100 * rounding_unit(evaluator.dtype))
+    if difference > allowed * max(scale, 1e-300):
         raise DeterminismError(
             f"The model gave two different outputs for one batch (they differ by {difference:.2g}, "
             f"largest output {scale:.2g}).",
@@ -151,7 +153,7 @@ def count(evaluator: Evaluator, batches: Iterator[Batch], digests: list[str]) ->
     for index, batch in enumerate(batches):
         check_batch(batch, index, digests)
         with torch.no_grad():
-            outputs = evaluator.outputs(batch.to(evaluator.device))
+            outputs = evaluator.outputs(batch.to(evaluator.device, evaluator.dtype))
             width, rank = _agree(evaluator, outputs, width, rank)
             loss = _losses(evaluator, outputs)
         if loss is None or outputs.targets is None:

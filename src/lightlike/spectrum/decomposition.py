@@ -26,7 +26,7 @@ from lightlike.spectrum.dense import from_singular_values, from_symmetric, singu
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.operator import Factor
-from lightlike.spectrum.rounding import SMALL
+from lightlike.spectrum.rounding import SMALL, Rounding
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, choose, routes
 from lightlike.spectrum.spectrum import Spectrum
 from lightlike.spectrum.symmetric import SymmetricMatrix
@@ -52,6 +52,7 @@ class Decomposition:
     def __init__(self, factor: Factor, route: Route, budget: float) -> None:
         self.factor, self.route, self.budget = factor, route, budget
         self.precision = factor.precision
+        self._rounding: Rounding | None = None
 
     @property
     def left(self) -> bool:
@@ -63,7 +64,9 @@ class Decomposition:
     @cached_property
     def matrix(self) -> Tensor:
         """A Aᵀ or Aᵀ A."""
-        return self.factor.gram(self.budget) if self.left else self.factor.metric()
+        matrix = self.factor.gram(self.budget) if self.left else self.factor.metric()
+        self._rounding = self.factor.rounding
+        return matrix
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -78,7 +81,13 @@ class Decomposition:
     @cached_property
     def explicit(self) -> SymmetricMatrix:
         """`matrix`, and what it tells without eigenvalues."""
-        return SymmetricMatrix(self.matrix, self.precision)
+        return SymmetricMatrix(self.matrix, self.precision, self.rounding)
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How far `matrix` in lower precision was found from float64."""
+        _ = self.matrix
+        return self._rounding
 
     @property
     def symmetric(self) -> SymmetricMatrix | None:
@@ -104,7 +113,12 @@ class Decomposition:
         if self.route.method == "svd":
             return self.by_svd(self.route.reason)
         return from_symmetric(
-            self.matrix, self.factor.shape, self.route.method, self.precision, self.route.reason
+            self.matrix,
+            self.factor.shape,
+            self.route.method,
+            self.precision,
+            self.route.reason,
+            self.rounding,
         )
 
     @cached_property
@@ -116,10 +130,11 @@ class Decomposition:
         """The eigenvalues, their small end refined where rounding hid something.
 
         If refinement does not fit in the budget, the unrefined ones, whose `rank_bounds` say what
-        is open.
+        is open; so too where A was computed in lower precision for speed.
         """
         first = self.first
-        if first.resolved or first.method == "svd" or not len(first):
+        settled = first.resolved or first.method == "svd" or first.rounding is not None
+        if settled or not len(first):
             return first
         if (scaled := self.by_scaling()) is not None:
             return scaled
@@ -161,8 +176,14 @@ class Decomposition:
     def by_svd(self, reason: str) -> Eigenvalues:
         """From the singular values of A written out."""
         values = singular_values(self.factor.dense())
-        method = self.route.method
-        return from_singular_values(values, self.factor.shape, self.precision, method, reason)
+        return from_singular_values(
+            values,
+            self.factor.shape,
+            self.precision,
+            self.route.method,
+            reason,
+            self.factor.rounding,
+        )
 
     def by_subspace(self, share: float = SMALL) -> Eigenvalues:
         """Large eigenvalues as they are, those below a share of λ_1 from A on their vectors."""

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from lightlike.spectrum.inertia import Count
-from lightlike.spectrum.rounding import EPS, SMALL, eigenvalue_floor
+from lightlike.spectrum.rounding import (
+    EPS,
+    SMALL,
+    Rounding,
+    eigenvalue_error,
+    eigenvalue_floor,
+    logdet_error,
+    rank_tolerance,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +30,8 @@ class Eigenvalues:
         trace: Σ λ of the whole matrix.
         shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
         kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
-            are of lower precision: then each eigenvalue is known to about `floor`; "estimated"
-            when they are means over independent sketches.
+            are of lower precision: then each eigenvalue is known to `error`; "estimated" when they
+            are means over independent sketches.
         method: The route that gave it: "gram", "metric", "svd", "sketch" or "dense".
         floor: Absolute size of eigenvalues below which rounding hides them in this route.
         residue: Largest computed eigenvalue below the cut, 0 if there is none.
@@ -31,6 +39,8 @@ class Eigenvalues:
             tolerance of `Spectrum.rank`.
         reason: Why this route was taken.
         precision: Rounding unit of A's entries.
+        rounding: How far A in lower precision was found from A in float64; None where it was not
+            held against it.
     """
 
     eigenvalues: Tensor
@@ -43,6 +53,7 @@ class Eigenvalues:
     rank_bounds: tuple[int, int]
     reason: str = ""
     precision: float = EPS
+    rounding: Rounding | None = None
 
     @property
     def resolved(self) -> bool:
@@ -60,10 +71,33 @@ class Eigenvalues:
         Large ones have that of a symmetric eigenvalue problem. Where singular values of A are
         known to √floor, small ones have 2 √(size · floor) at most, which is less.
         """
-        plain = eigenvalue_floor(min(self.shape), self.largest, self.precision)
+        plain = self.base
+        if self.rounding is not None:
+            return eigenvalue_error(size, self.rounding, plain)
         if size > SMALL * self.largest or self.floor >= plain:
             return max(plain, self.floor)
         return math.sqrt(size * self.floor) + self.floor
+
+    @property
+    def base(self) -> float:
+        """Error of an eigenvalue that the decomposition, or a cast inside the model, makes."""
+        unit = self.precision if self.rounding is None else self.rounding.reference
+        return eigenvalue_floor(min(self.shape), self.largest, unit)
+
+    @property
+    def tolerance(self) -> float:
+        """Singular values below this share of the largest count as zero, or are hidden."""
+        if self.rounding is None or not self.largest:
+            return rank_tolerance(self.shape, self.precision)
+        return min(1.0, math.sqrt(self.floor / self.largest))
+
+    def logdet_error(self, scale: float) -> float:
+        """A bound on the error of Σ log(1 + scale λ_k) by lower precision; 0 in float64."""
+        if self.precision <= EPS:
+            return 0.0
+        missing = min(self.shape) - len(self)
+        rounding = self.rounding or Rounding(0.0, 0.0, 0.0, 0.0, missing * self.residue)
+        return logdet_error(self.eigenvalues, missing, scale, rounding, self.base, self.floor)
 
     def count(self, above: float) -> Count:
         """How many exceed a bound, and between what their errors let that number lie.

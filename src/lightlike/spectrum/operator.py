@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightlike.spectrum.rounding import Rounding
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -56,6 +58,10 @@ class Factor(Protocol):
     @property
     def precision(self) -> float:
         """Rounding unit of A's entries."""
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How far A in lower precision was found from float64 when a matrix was last made of it."""
 
 
 def explicit(matrix: Any) -> Tensor:
@@ -117,3 +123,7 @@ class ExplicitFactor:
     def precision(self) -> float:
         """Rounding unit of float64."""
         return torch.finfo(torch.float64).eps
+
+    @property
+    def rounding(self) -> None:
+        """None: it is what it is."""

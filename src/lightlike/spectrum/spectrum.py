@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.inertia import Count
-from lightlike.spectrum.rounding import EPS, worth
+from lightlike.spectrum.rounding import EPS, Rounding, worth
 from lightlike.spectrum.symmetric import Shifted, SymmetricMatrix
 
 
@@ -122,6 +122,27 @@ class Spectrum:
         return self.values.floor
 
     @property
+    def rounding(self) -> Rounding | None:
+        """How far A in lower precision was found from A in float64; None if it is not asked for."""
+        matrix = self.symmetric
+        return self.values.rounding if matrix is None else matrix.rounding
+
+    @property
+    def errors(self) -> Tensor:
+        """A bound on the error of each eigenvalue, as `lightlike.spectrum.rounding` derives it."""
+        values = self.values
+        return self.eigenvalues.new_tensor([values.error(v) for v in values.eigenvalues.tolist()])
+
+    def logdet_error(self, scale: float) -> float:
+        """A bound on the error of `logdet` by lower precision; 0 in float64."""
+        return 0.0 if self.precision <= EPS else self.values.logdet_error(scale)
+
+    @property
+    def tolerance(self) -> float:
+        """The default tolerance of `rank`."""
+        return self.values.tolerance
+
+    @property
     def residue(self) -> float:
         """Largest computed eigenvalue below the cut, 0 if there is none."""
         return self.values.residue
@@ -144,11 +165,12 @@ class Spectrum:
     def rank(self, tolerance: float | None = None) -> int:
         """Number of singular values s_k = √λ_k of A above tolerance · s_1.
 
-        The default tolerance is max(K, D) · precision, as `matrix_rank` has it. It counts what this
-        spectrum resolves; `rank_bounds` says what rounding may hide.
+        The default tolerance is max(K, D) · precision, as `matrix_rank` has it, or √(floor / λ_1)
+        where lower precision was held against float64. It counts what this spectrum resolves;
+        `rank_bounds` says what rounding may hide.
         """
         if tolerance is None:
-            tolerance = max(self.shape) * self.precision
+            tolerance = self.tolerance
         return int((self.eigenvalues > tolerance**2 * self.largest).sum())
 
     def above(self, eps: float) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightlike.errors import ConsistencyError
 from lightlike.spectrum.inertia import Count, count_above
-from lightlike.spectrum.rounding import EPS, eigenvalue_floor
+from lightlike.spectrum.rounding import EPS, Rounding, eigenvalue_error, eigenvalue_floor
 
 # Largest relative error of a number that is taken from a factorisation in place of eigenvalues.
 ACCURACY = 1e-10
@@ -28,10 +28,13 @@ class SymmetricMatrix:
     Args:
         entries: G, both triangles.
         precision: Rounding unit of its entries.
+        rounding: How far they were found from float64.
     """
 
-    def __init__(self, entries: Tensor, precision: float = EPS) -> None:
-        self.entries, self.precision = entries, precision
+    def __init__(
+        self, entries: Tensor, precision: float = EPS, rounding: Rounding | None = None
+    ) -> None:
+        self.entries, self.precision, self.rounding = entries, precision, rounding
 
     @cached_property
     def trace(self) -> float:
@@ -51,7 +54,10 @@ class SymmetricMatrix:
     @property
     def error(self) -> float:
         """What rounding can move an eigenvalue by, at most."""
-        return eigenvalue_floor(len(self.entries), self.norm, self.precision)
+        found = self.rounding
+        unit = self.precision if found is None else found.reference
+        plain = eigenvalue_floor(len(self.entries), self.norm, unit)
+        return plain if found is None else eigenvalue_error(self.norm, found, plain)
 
     def participation_ratio(self) -> float:
         """(Σλ)² / Σλ²; 0 for a zero matrix."""

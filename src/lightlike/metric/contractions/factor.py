@@ -8,6 +8,7 @@ be contracted to a tile of the Gram matrix.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Self
@@ -87,6 +88,18 @@ class Factor(ABC):
     def scaled(self, weights: Tensor) -> Factor:
         """The factor with its columns multiplied by weights (width,)."""
         return Weighted(self, weights)
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """The factor with all its numbers in another type."""
+        clone = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Factor) or (
+                isinstance(value, Tensor) and value.is_floating_point()
+            ):
+                setattr(clone, name, value.to(dtype))
+            elif isinstance(value, list):
+                setattr(clone, name, [p.to(dtype) if isinstance(p, Factor) else p for p in value])
+        return clone
 
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
         """Inner products with another's rows, written (fresh) or added to out, (s k, s' k').
