@@ -143,7 +143,7 @@ WRONG = {
     "order": (
         LinearCall,
         "factor",
-        lambda self, unit, g, s: RIGHT(self, unit, g.roll(1, 2), s),
+        lambda self, unit, g, s: RIGHT(self, unit, g.roll(1, -1), s),
     ),
     "tiny": (LinearCall, "factor", lambda self, unit, g, s: RIGHT(self, unit, g * (1 + 1e-6), s)),
 }  # fmt: skip
