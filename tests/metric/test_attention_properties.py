@@ -82,7 +82,8 @@ def test_multi_head_attention(n, length, size, options, cross, masked, weights, 
 
     model = nets.Call(forward, attention=attention, out=nn.Linear(4, 2))
     root = measure(model, n, length, 4, size, seed)
-    if not cross and not options["add_bias_kv"]:
+    if not options["add_bias_kv"]:
+        assert all(unit.contracted for unit in root.units)
         assert set(root.sweep.ways) == {"aligned"}
 
 
@@ -125,4 +126,6 @@ def test_decoders(n, length, size, batch_first, ahead, causal, seed):
         return self.out(h.mean(1 if batch_first else 0))
 
     model = nets.Call(forward, decoder=layer, out=nn.Linear(4, 2))
-    measure(model, n, length, 4, size, seed)
+    root = measure(model, n, length, 4, size, seed)
+    assert all(unit.contracted for unit in root.units)
+    assert set(root.sweep.ways) == {"aligned"}

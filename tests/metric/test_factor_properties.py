@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightlike.metric.contractions import Dense, Grouped, Lookup, Outer, Split, Total
+from lightlike.metric.contractions import Dense, Grouped, Lookup, Outer, Split, Total, add_up
 from lightlike.metric.contractions.factor import Weighted, by_sample
+from lightlike.metric.contractions.grouped import Blank
 from oracles.networks import generator, normal
 
 sizes = st.integers(1, 4)
@@ -65,6 +66,12 @@ def denses(draw, k=None, s=None, width=None):
 
 
 @st.composite
+def blanks(draw, k=None, s=None, width=None):
+    like = torch.ones(1, dtype=torch.float64)
+    return Blank(like, k or draw(sizes), s or draw(sizes), width or draw(sizes))
+
+
+@st.composite
 def factors(draw, k=None, s=None):
     """A factor of any class, alone or made of others."""
     k, s = k or draw(sizes), s or draw(sizes)
@@ -76,8 +83,8 @@ def factors(draw, k=None, s=None):
     if kind == "dense":
         return draw(denses(k, s))
     if kind == "grouped":
-        parts = draw(st.lists(st.one_of(outers(k, s), denses(k, s)), min_size=1, max_size=3))
-        return Grouped(parts)
+        some = st.one_of(outers(k, s), denses(k, s), blanks(k, s))
+        return Grouped(draw(st.lists(some, min_size=1, max_size=3)))
     if kind == "weighted":
         inner = draw(st.one_of(outers(k, s), lookups(k, s)))
         return Weighted(inner, normal(inner.width, seed=draw(seeds)))
@@ -116,6 +123,8 @@ def entries(factor):
         return torch.cat([entries(part) for part in factor.parts], -1)
     if isinstance(factor, Weighted):
         return entries(factor.inner) * factor.weights
+    if isinstance(factor, Blank):
+        return torch.zeros(factor.per_sample, factor.samples, factor.width, dtype=torch.float64)
     return factor.rows
 
 
@@ -229,11 +238,16 @@ def test_inner_products_of_unlike_uses_of_one_weight(shape, data):
 def test_inner_products_group_by_group(shapes, data):
     def grouped():
         k, s = data.draw(sizes), data.draw(sizes)
-        return Grouped([data.draw(outers(k, s, shape, False, False)) for shape in shapes])
+        some = [
+            st.one_of(outers(k, s, shape, False, False), blanks(k, s, shape[0] * shape[1]))
+            for shape in shapes
+        ]
+        return Grouped([data.draw(part) for part in some])
 
     mine, theirs = grouped(), grouped()
     check_cross(mine, theirs)
     check_cross(mine, Dense(theirs.dense()))
+    check_cross(mine, Grouped([Dense(theirs.dense())]))
     w = normal(mine.width, seed=1)
     check_cross(Weighted(mine, w), Weighted(theirs, w))
 
@@ -284,3 +298,22 @@ def test_runs_that_share_a_position_become_samples(s, p, runs, length, width, se
         assert isinstance(lean, Split)
         assert lean.finer.positions == 1
     assert same(lean.dense(), entries(factor))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=4), sizes, sizes, st.data())
+def test_slices_add_up_side_by_side(cuts, k, s, data):
+    """Factors on the same or other columns of three, or on all of them."""
+    widths = [4, 2, 6]
+    made = []
+    for chosen in cuts:
+        parts = [Blank(torch.ones(1).double(), k, s, width) for width in widths]
+        parts[chosen] = data.draw(outers(k, s, (widths[chosen], 1), False, False))
+        made.append(Grouped(parts))
+    if data.draw(st.booleans()):
+        made.append(data.draw(st.sampled_from([Grouped, Total]))([data.draw(denses(k, s, 12))]))
+    total = add_up(made)
+    assert same(total.dense(), sum(entries(part) for part in made))
+    check_cross_of_joined(total, total.dense())
+    if all(isinstance(part, Grouped) and len(part.parts) == 3 for part in made):
+        assert isinstance(total, Grouped)

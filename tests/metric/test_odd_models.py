@@ -163,3 +163,38 @@ def test_layers_used_in_any_order(order, mask, seed):
         layer.requires_grad_(not mask >> index & 1)
     model = nets.Call(forward, layers=nn.ModuleList(layers), last=nn.Linear(3, 2))
     check_root(nets.fill(model, seed), [(X[:3], None), (X[3:], None)])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.sampled_from(["split", "chunk", "halves", "whole", "raw", "product", "columns"]),
+             min_size=1, max_size=4),
+    st.booleans(), st.integers(1, 4), st.integers(0, 999),
+)  # fmt: skip
+def test_slices_of_packed_weights(uses, biased, size, seed):
+    """Slices along the first dimension, cut in several ways, beside other uses of the whole."""
+
+    def forward(self, x):
+        w, b = self.w, self.b if biased else torch.zeros(6).to(x)
+        for use in uses:
+            if use == "split":
+                first, second = w.split([2, 4])
+                shift, other = b.split([2, 4])
+                x = x + linear(x, second, other)[:, 1:].tanh() * linear(x, first, shift)[:, :1]
+            elif use == "chunk":
+                q, k = w.chunk(2)
+                x = torch.tanh(linear(x, q, b.chunk(2)[0]) * linear(x, k))
+            elif use == "halves":
+                x = torch.tanh(torch.chunk(w, 3)[1] @ x.T).T.sum(1, keepdim=True) + x
+            elif use == "whole":
+                x = torch.tanh(linear(x, w, b))[:, :3]
+            elif use == "raw":
+                x = x * w.split(3)[0].cos().sum(0)
+            elif use == "product":
+                x = torch.tanh(x @ w.split(3)[1])
+            else:
+                x = x + linear(x, w.chunk(3, dim=1)[0].reshape(2, 3)).sum(1, keepdim=True)
+        return self.last(x)
+
+    model = nets.Call(forward, w=weight(6, 3), b=weight(6), last=nn.Linear(3, 2))
+    check_root(nets.fill(model, seed), [(x, None) for x in X.split(size)])

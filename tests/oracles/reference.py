@@ -23,7 +23,8 @@ def score_root(name, h, variance=1.0):
         p = 1 / (1 + np.exp(-h))
         return np.diag(np.sqrt((1 - p) * p**2 + p * (1 - p) ** 2))
     if name == "poisson":
-        counts = np.arange(400)[:, None]
+        rate = np.exp(h.max())  # far enough that what is left out is below rounding
+        counts = np.arange(int(rate + 40 * np.sqrt(rate)) + 100)[:, None]
         weights = stats.poisson.pmf(counts, np.exp(h))
         return np.diag(np.sqrt((weights * (counts - np.exp(h)) ** 2).sum(0)))
     z, weights = hermegauss(12)  # heteroscedastic: score z e^{-v/2} of a mean, (z² − 1)/2 of v

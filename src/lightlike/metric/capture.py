@@ -8,7 +8,7 @@ the whole Jacobian: no layer is trusted to be used only in the way that its clas
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from lightlike.errors import ModelError
 from lightlike.metric.contractions import CONTRACTIONS, Call
 from lightlike.metric.contractions.normalisation import steady
+from lightlike.metric.contractions.slices import CUTS, Slice, Sliced, cut
 
 # Which call of a pass: the parameters it uses, and how many calls used them before.
 Key = tuple[tuple[str, ...], int]
@@ -74,6 +75,9 @@ class Capture(TorchFunctionMode):
         self._widened = widened or {}
         self._seen: Counter[tuple[str, ...]] = Counter()
         self._open: set[FunctionType] = set()
+        self._slices: dict[str, Slice] = {}
+        # Kept, so that no other tensor gets their identity.
+        self._cut: list[Tensor] = []
         self.calls: list[Captured] = []
         self.precision = torch.finfo(torch.float64).eps
 
@@ -90,6 +94,11 @@ class Capture(TorchFunctionMode):
         if captured is None or captured[0].is_complex():
             return self._pass(func, args, kwargs)
         output, call = captured
+        slices = {name: self._slices[name] for name in call.uses if name in self._slices}
+        if slices:
+            call = Sliced(call, slices)
+            if len(set(call.uses)) < len(call.uses):
+                return self._pass(func, args, kwargs)
         key = call.uses, self._seen[call.uses]
         self._seen[call.uses] += 1
         self.precision = max(self.precision, torch.finfo(output.dtype).eps)
@@ -121,9 +130,21 @@ class Capture(TorchFunctionMode):
             finally:
                 self._open.discard(func)
         result = func(*args, **kwargs)
+        if func in CUTS and (name := self._name(args[0] if args else None)) is not None:
+            self._note(name, args[0], result)
         if isinstance(result, Tensor) and result.requires_grad:
             self.precision = max(self.precision, torch.finfo(result.dtype).eps)
         return result
+
+    def _note(self, name: str, tensor: Tensor, parts: Sequence[Tensor]) -> None:
+        """Remember which entries of a parameter slices of it are."""
+        if name in self._slices:
+            return
+        for part, where in zip(parts, cut(tensor, name, parts), strict=False):
+            label = f"{name}[{where.start}:{where.start + where.size}]"
+            self._slices[label] = where
+            self._names[id(part)] = label
+            self._cut.append(part)
 
     def _name(self, tensor: Any) -> str | None:
         return None if tensor is None else self._names.get(id(tensor))

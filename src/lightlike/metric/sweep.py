@@ -101,11 +101,14 @@ class Sweep:
         self, batch: Batch, plain: Outputs, units: Sequence[Unit], witness: Witness
     ) -> list[Block]:
         u, image = witness.draw(plain)
-        for way in (self._aligned, self._single, self._whole):
-            blocks = way(batch, plain, units)
-            if blocks is not None and witness.confirms_rows(blocks, u, image, units):
-                self.ways.append(way.__name__.strip("_"))
-                return blocks
+        # Batched backward passes first; if these are at fault, the rows one by one.
+        for batched in (True, False) if self._backward.batched else (False,):
+            self._backward.batched = batched
+            for way in (self._aligned, self._single, self._whole):
+                blocks = way(batch, plain, units)
+                if blocks is not None and witness.confirms_rows(blocks, u, image, units):
+                    self.ways.append(way.__name__.strip("_"))
+                    return blocks
         raise ConsistencyError(
             "The rows of A disagree with plain differentiation of the model on one batch.",
             "Some operation's backward pass depends on how it is called, so no number from it "

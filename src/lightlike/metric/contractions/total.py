@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightlike.metric.contractions.compound import Compound
 from lightlike.metric.contractions.factor import Factor
+from lightlike.metric.contractions.grouped import Grouped, assemble, pieces
 from lightlike.metric.contractions.lookup import Lookup
 from lightlike.metric.contractions.outer import Outer, combine
 from lightlike.metric.contractions.split import inner
@@ -58,11 +59,26 @@ def add_up(factors: Sequence[Factor]) -> Factor:
     if len(factors) == 1:
         return factors[0]
     outers: dict[Hashable, list[Outer]] = {}
+    grouped: list[Grouped] = []
     rest: list[Factor] = []
     for factor in factors:
         if isinstance(factor, Outer):
             outers.setdefault(factor.form, []).append(factor)
+        elif isinstance(factor, Grouped):
+            grouped.append(factor)
         else:
             rest.append(factor)
-    parts = [*(combine(same) for same in outers.values()), *rest]
+    parts = [*(combine(same) for same in outers.values()), *_side_by_side(grouped), *rest]
     return parts[0] if len(parts) == 1 else Total(parts)
+
+
+def _side_by_side(factors: Sequence[Grouped]) -> Sequence[Grouped]:
+    """Groups of columns added up one by one, so that slices of one weight stand side by side."""
+    if len(factors) < 2:
+        return factors
+    found: dict[tuple[int, int], list[Factor]] = {}
+    for factor in factors:
+        for place, piece in pieces(factor).items():
+            found.setdefault(place, []).append(piece)
+    whole = assemble({place: add_up(same) for place, same in found.items()}, factors[0].width)
+    return factors if whole is None else [whole]
