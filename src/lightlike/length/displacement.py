@@ -32,7 +32,9 @@ from lightlike.spectrum.symmetric import ACCURACY, Shifted
 STIFF = 1e9
 HIDDEN = 1e12
 
-REFINEMENTS = 3
+# Steps at most; each lowers the residual by the error of the matrix, which float32 makes up to
+# SLIGHT instead of a few eps.
+REFINEMENTS, MORE_REFINEMENTS = 3, 10
 
 # η up to which the first order of the error, doubled, is a bound.
 SLIGHT = 0.1
@@ -182,7 +184,7 @@ def by_solving(
             kept = both - lost
     pushed = root.mv(kept)
     e = lost - pull(pushed)
-    for _ in range(REFINEMENTS):
+    for _ in range(REFINEMENTS if shifted.matrix.rounding is None else MORE_REFINEMENTS):
         gain = n * pushed[:, 0].square().sum() + lost[:, 0].square().sum()
         terms = torch.stack([gain, (b @ kept[:, 1]).abs()])
         if bool((e.square().sum(0) <= 1e-16 * terms).all()):

@@ -151,8 +151,7 @@ class Root:
         """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
         columns = self._columns(u, self.shape[0])
         # One combination of whole rows is ordinary differentiation; but in float32 not quite Aᵀ.
-        exact = self.problem.dtype == torch.float64
-        plain = columns.shape[1] == 1 and self.layer is None and exact
+        plain = columns.shape[1] == 1 and self.layer is None and self._probe() is None
         result = self._pull_one(columns) if plain else self._pull_many(columns)
         if self.weights is not None:
             result *= self.weights[:, None]
@@ -216,8 +215,8 @@ class Root:
                 product += slab.T @ (slab @ u)
         mirror(out)
         if self.rounding is not None:
-            largest, total = norm_bounds(out @ u - product)
-            self.rounding = replace(self.rounding, product=largest, product_sum=total)
+            top, total = norm_bounds(out @ u - product, size)
+            self.rounding = replace(self.rounding, product=top, product_sum=total)
         return out
 
     def dense(self) -> Tensor:
@@ -293,7 +292,8 @@ class Root:
     def _note_rounding(self, image: Tensor, product: Tensor | None = None) -> None:
         """Hold ÃᵀU (D, P) against AᵀU in float64, and note (M̃ − ÃÃᵀ)U."""
         exact = torch.stack([self._mine(column) for column in self.sweep.exact_image.T], 1)
-        self.rounding = bounds(image - exact, product, self.sweep.reference_precision)
+        rank, unit = min(self.shape), self.sweep.reference_precision
+        self.rounding = bounds(image - exact, product, rank, unit)
 
     def _mine(self, image: Tensor) -> Tensor:
         """Aᵀ u for this root from that for all columns without weights."""

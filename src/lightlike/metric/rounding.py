@@ -29,8 +29,8 @@ from lightlike.spectrum.rounding import Rounding
 
 # Columns of U, and what norms found are multiplied by. Many independent errors, as rounding makes,
 # need no such factor; all error in one direction, spread evenly over many rows, exceeds the bound
-# on the Frobenius norm in one case of 50.
-PROBES = 4
+# on the Frobenius norm in one case of 900.
+PROBES = 8
 SAFETY = 3.0
 # Rows whose factors are held in float64 at a time.
 TILE_ROWS = 512
@@ -43,13 +43,22 @@ def signs(size: int, device: torch.device) -> Tensor:
     return (2.0 * drawn.double() - 1.0).to(device)
 
 
-def norm_bounds(errors: Tensor) -> tuple[float, float]:
-    """Bounds on the largest singular value of X and on ‖X‖_F from X U, (n, P)."""
+def norm_bounds(errors: Tensor, rank: int) -> tuple[float, float]:
+    """Bounds on the largest singular value of X and on ‖X‖_F from X U, (n, P), and X's rank.
+
+    Among r equal singular values the pairs may cancel, but none is below ‖X‖_F / √r.
+    """
+    unit = float(errors.abs().max()) if errors.numel() else 0.0
+    if not unit:
+        return 0.0, 0.0
+    # Fourth powers of what saturated outputs leave would vanish.
+    errors = errors / unit
     products = errors.T @ errors
     total = math.sqrt(float(products.diagonal().mean()))
     pairs = products - torch.diag(products.diagonal())
     largest = (float(pairs.square().sum()) / (PROBES * (PROBES - 1))) ** 0.25
-    return SAFETY * min(largest, total), SAFETY * total
+    largest = max(largest, total / math.sqrt(rank))
+    return SAFETY * unit * min(largest, total), SAFETY * unit * total
 
 
 def exact_image(problem: Problem) -> Tensor:
@@ -71,10 +80,10 @@ def exact_image(problem: Problem) -> Tensor:
     return total
 
 
-def bounds(root: Tensor, product: Tensor | None, reference: float) -> Rounding:
-    """The bounds from (Ã − A)ᵀU, from (M̃ − ÃÃᵀ)U, and the rounding unit of A itself."""
-    largest, total = norm_bounds(root)
-    rounded = (0.0, 0.0) if product is None else norm_bounds(product)
+def bounds(root: Tensor, product: Tensor | None, rank: int, reference: float) -> Rounding:
+    """The bounds from (Ã − A)ᵀU, (M̃ − ÃÃᵀ)U, min(K, D) and the rounding unit of A itself."""
+    largest, total = norm_bounds(root, rank)
+    rounded = (0.0, 0.0) if product is None else norm_bounds(product, len(product))
     return Rounding(largest, rounded[0], total, rounded[1], reference=reference)
 
 
