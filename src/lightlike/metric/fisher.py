@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,6 +53,20 @@ class Fisher:
             CapacityError: if it does not fit in memory.
         """
         return SketchedFisher(self.root, sketch or Sketch(), seed, memory)
+
+    def at(self, theta: Tensor | Mapping[str, Tensor]) -> Fisher:
+        """Î of the same model, data and likelihood at another point θ.
+
+        Args:
+            theta: The selected parameters as a flat vector (D,) in the model's order, or a state
+                dict, such as a checkpoint, with all of them; other parameters and buffers in it
+                are taken too.
+
+        Raises:
+            ParameterError: if something is missing, unknown or of another shape.
+            ModelError: if the model's outputs are not finite there.
+        """
+        return Fisher(Root(self.problem.at(theta), self.root.weights, self.root.layer))
 
     @property
     def problem(self) -> Problem:

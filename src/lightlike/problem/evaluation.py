@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +52,10 @@ class Evaluator:
         likelihood: What its outputs parametrise.
         selection: The measured parameters.
         dtype: Of the copies, and of the forward and backward passes.
+
+    Attributes:
+        values: The copies of parameters and buffers, by canonical name.
+        slots: Each place of a module that holds one, and the canonical name that this goes by.
     """
 
     def __init__(
@@ -67,8 +73,19 @@ class Evaluator:
                 self.values[entry.name].requires_grad_(True)
         # They keep a second list of their weights, which a functional call leaves changed.
         self._recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase)]
-        self._slots = _slots(model)
+        self.slots = _slots(model)
         self.device = self.values[selection.entries[0].name].device
+
+    def at(self, values: Mapping[str, Tensor]) -> Evaluator:
+        """The same model with some parameters or buffers replaced, by canonical name."""
+        clone = copy.copy(self)
+        with torch.inference_mode(False):
+            clone.values = dict(self.values)
+            for name, value in values.items():
+                mine = self.values[name]
+                placed = value.detach().to(mine.device, mine.dtype, copy=True).view(mine.shape)
+                clone.values[name] = placed.requires_grad_(mine.requires_grad)
+        return clone
 
     @property
     def leaves(self) -> dict[str, Tensor]:
@@ -89,7 +106,7 @@ class Evaluator:
         kept = [(m, m._flat_weights, m._flat_weight_refs) for m in self._recurrent]
         try:
             given = values or self.values
-            placed = {slot: given[name] for slot, name in self._slots.items()}
+            placed = {slot: given[name] for slot, name in self.slots.items()}
             result = functional_call(self.model, placed, own.args, own.kwargs, tie_weights=False)
         except Exception as error:
             kind = name_of(self.dtype)

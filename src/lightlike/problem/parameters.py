@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -102,6 +102,58 @@ def select(model: nn.Module, parameters: str | Sequence[str] | None = None) -> S
             "Set requires_grad on some parameters, or widen the selection.",
         )
     return Selection(tuple(entries), tuple(excluded), excluded_size)
+
+
+def point(
+    theta: Tensor | Mapping[str, Tensor],
+    selection: Selection,
+    present: Mapping[str, Tensor],
+    slots: Mapping[str, str],
+) -> dict[str, Tensor]:
+    """Another point's tensors by canonical name, from a flat vector (D,) or a state dict.
+
+    Args:
+        theta: The vector, or the state dict; it may name a tied parameter by any of its names.
+        selection: The selected parameters, all of which a state dict must give.
+        present: The tensors of the present point, by canonical name.
+        slots: The canonical name of each name.
+
+    Raises:
+        ParameterError: if something is missing, unknown or of another shape.
+    """
+    if isinstance(theta, Tensor):
+        if theta.shape != (selection.size,):
+            raise ParameterError(
+                f"The point has shape {tuple(theta.shape)}, not ({selection.size},).",
+                "It needs one number for every selected parameter.",
+                "Give them in the order of the model's parameters, or give a state dict.",
+            )
+        return dict(selection.split(theta))
+    found: dict[str, Tensor] = {}
+    for given, value in theta.items():
+        name = slots.get(given)
+        if name is None:
+            raise ParameterError(
+                f"The state dict has an entry {given!r} that the model does not have.",
+                "It belongs to another model.",
+                "Give a state dict of a model of the same architecture.",
+            )
+        if value.shape != present[name].shape:
+            raise ParameterError(
+                f"The state dict's {given!r} has shape {tuple(value.shape)}, the model's "
+                f"{tuple(present[name].shape)}.",
+                "They must correspond entry by entry.",
+                "Give a state dict of a model of the same architecture.",
+            )
+        found[name] = value
+    missing = [entry.name for entry in selection.entries if entry.name not in found]
+    if missing:
+        raise ParameterError(
+            f"The state dict has no entry for {_listing(missing)}.",
+            "A point of parameter space has a value for every selected parameter.",
+            "Give a full state dict, or a flat vector.",
+        )
+    return found
 
 
 def _chosen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -17,9 +17,9 @@ from lightlike.problem.draws import Draws
 from lightlike.problem.evaluation import Evaluator, Outputs, checksum
 from lightlike.problem.isolation import isolated
 from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
-from lightlike.problem.parameters import select
+from lightlike.problem.parameters import point, select
 from lightlike.problem.precision import resolve_dtype
-from lightlike.problem.survey import Survey, changed, check_batch, take_survey
+from lightlike.problem.survey import Survey, changed, check_batch, count, take_survey
 from lightlike.progress import Progress
 
 # Bytes of random vectors, or of score roots to multiply them by, at a time.
@@ -89,6 +89,32 @@ class Problem:
         """The flat vector θ of selected parameters, (D,), float64."""
         with torch.inference_mode(False):
             return self.selection.flatten(self._exact.leaves).detach()
+
+    def at(self, theta: Tensor | Mapping[str, Tensor]) -> Problem:
+        """The same model, data and likelihood at another point.
+
+        Args:
+            theta: The selected parameters as a flat vector (D,), or a state dict with all of them;
+                other parameters and buffers in it, such as running statistics, are taken too.
+
+        Raises:
+            ParameterError: if the vector or a tensor has another shape, or a name is missing or
+                unknown.
+        """
+        values = point(theta, self.selection, self._exact.values, self._exact.slots)
+        clone = copy.copy(self)
+        for name in ("theta", "reference", "fingerprint", "survey"):
+            vars(clone).pop(name, None)
+        clone._exact = self._exact.at(values)
+        exact = self.evaluator is self._exact
+        clone.evaluator = clone._exact if exact else self.evaluator.at(values)
+        clone._weights = digest(clone._exact.values)
+        # The data have been looked at already.
+        with isolated(self.dtype):
+            survey = count(clone.evaluator, iter(self.stream), list(self.survey.digests))
+        rank = survey.rank if self.draws is None else self.draws.count
+        vars(clone)["survey"] = replace(survey, rank=rank)
+        return clone
 
     @cached_property
     def reference(self) -> Problem:
