@@ -7,6 +7,7 @@ print(m)
 
 from lightlike import errors
 from lightlike.assess import lengths
+from lightlike.assess.comparison import Comparison, compare
 from lightlike.assess.measure import measure
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import Plan, plan
@@ -24,6 +25,7 @@ from lightlike.spectrum.spectra import spectrum
 from lightlike.spectrum.spectrum import Spectrum
 
 __all__ = [
+    "Comparison",
     "DescriptionLength",
     "Dimension",
     "Fisher",
@@ -34,6 +36,7 @@ __all__ = [
     "SignificantDimension",
     "Sketch",
     "Spectrum",
+    "compare",
     "demo",
     "description_length",
     "dimension",

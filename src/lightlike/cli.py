@@ -13,11 +13,12 @@ from typing import Annotated
 
 import typer
 
+from lightlike.assess.comparison import compare as compare_results
 from lightlike.assess.measure import measure as measure_model
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import plan as plan_model
 from lightlike.demos import demo as run_demo
-from lightlike.errors import LightlikeError
+from lightlike.errors import ComparisonError, LightlikeError
 from lightlike.runfile import read_run
 
 app = typer.Typer(
@@ -118,6 +119,29 @@ def show(
 ) -> None:
     """Print a saved result; needs neither the model nor the data."""
     show_result(load(file), as_json=as_json)
+
+
+@app.command()
+def compare(
+    files: Annotated[list[Path], typer.Argument(help="Result files of `measure`.")],
+    as_json: AsJson = False,
+    units: Annotated[str | None, typer.Option(help="nats or bits; as in the first file.")] = None,
+) -> None:
+    """Sort saved results on the same data by description length; needs no model."""
+    names: dict[str, Path] = {}
+    for file in files:
+        # The shortest name that tells it from the others.
+        name = file.stem if sum(f.stem == file.stem for f in files) == 1 else str(file)
+        if name in names:
+            raise ComparisonError(
+                f"{str(file)!r} is given twice.",
+                "A network compared with itself says nothing.",
+                "Give each file once.",
+            )
+        names[name] = file
+    result = compare_results(names, units=units)
+    text = json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result)
+    typer.echo(text)
 
 
 def show_result(result: Measurement, *, as_json: bool) -> None:

@@ -56,6 +56,10 @@ class ConsistencyError(LightlikeError, ArithmeticError):
     """Two independent computations of one quantity disagree."""
 
 
+class ComparisonError(LightlikeError, ValueError):
+    """Measurements cannot be compared."""
+
+
 class StoreError(LightlikeError, ValueError):
     """A result file cannot be written, or is not a result file."""
 
