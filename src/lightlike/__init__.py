@@ -8,6 +8,7 @@ print(m)
 from lightlike import errors
 from lightlike.assess import lengths
 from lightlike.assess.comparison import Comparison, compare
+from lightlike.assess.diagnosis import Diagnosis, diagnose
 from lightlike.assess.measure import measure
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import Plan, plan
@@ -27,6 +28,7 @@ from lightlike.spectrum.spectrum import Spectrum
 __all__ = [
     "Comparison",
     "DescriptionLength",
+    "Diagnosis",
     "Dimension",
     "Fisher",
     "Likelihood",
@@ -39,6 +41,7 @@ __all__ = [
     "compare",
     "demo",
     "description_length",
+    "diagnose",
     "dimension",
     "errors",
     "fisher",

@@ -1,7 +1,7 @@
 """The command line: results on stdout, progress and errors on stderr.
 
 Exit codes: 0 done; 1 the input cannot be measured (one paragraph on stderr says why and what to
-do); 2 the command was misused; 130 interrupted.
+do); 2 the command was misused; 3 a check of `diagnose` failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from lightlike.assess.comparison import compare as compare_results
+from lightlike.assess.diagnosis import diagnose as diagnose_result
 from lightlike.assess.measure import measure as measure_model
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import plan as plan_model
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 3, 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Out = Annotated[Path | None, typer.Option(help="File to write the result to.")]
@@ -119,6 +120,17 @@ def show(
 ) -> None:
     """Print a saved result; needs neither the model nor the data."""
     show_result(load(file), as_json=as_json)
+
+
+@app.command()
+def diagnose(
+    file: Annotated[Path, typer.Argument(help="A result file.")], as_json: AsJson = False
+) -> None:
+    """List the checks of a saved result, failures first; exit code 3 if any failed."""
+    result = diagnose_result(load(file))
+    typer.echo(json.dumps(result.to_dict()) if as_json else str(result))
+    if not result.healthy:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

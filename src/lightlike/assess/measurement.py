@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from lightlike import store
+from lightlike.assess.diagnosis import Check
 from lightlike.assess.layers import LayerSummary
 from lightlike.assess.summary import as_html, as_text
 from lightlike.errors import StoreError
@@ -38,6 +39,7 @@ class Measurement:
         excluded: Parameters that were left out, frozen or not selected.
         nll: −log p of each observation in nats, (N,), or None without labels.
         record: Route, dtype, versions, fingerprints, seed, seconds, peak memory.
+        checks: What was looked at, and what was found: see `lightlike.diagnose`.
         warnings: What to keep in mind when reading the numbers.
     """
 
@@ -53,6 +55,7 @@ class Measurement:
     excluded: tuple[str, ...]
     nll: Tensor | None
     record: dict[str, Any]
+    checks: tuple[Check, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,6 +94,7 @@ class Measurement:
             "likelihood": self.likelihood,
             "excluded": list(self.excluded),
             "record": self.record,
+            "checks": [dataclasses.asdict(check) for check in self.checks],
             "warnings": list(self.warnings),
         }
         return dict(_plain(header))
@@ -152,6 +156,7 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
         excluded=tuple(header["excluded"]),
         nll=tensors.get("nll"),
         record=header["record"],
+        checks=tuple(Check(**check) for check in header["checks"]),
         warnings=tuple(header["warnings"]),
     )
 
