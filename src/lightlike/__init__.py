@@ -19,6 +19,7 @@ from lightlike.length import priors
 from lightlike.length.description import DescriptionLength
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.root import Root
+from lightlike.present.report import report
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.spectrum.sketch import Sketch
@@ -51,5 +52,6 @@ __all__ = [
     "measure",
     "plan",
     "priors",
+    "report",
     "spectrum",
 ]

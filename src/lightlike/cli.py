@@ -20,6 +20,7 @@ from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import plan as plan_model
 from lightlike.demos import demo as run_demo
 from lightlike.errors import ComparisonError, LightlikeError
+from lightlike.present.report import report as write_report
 from lightlike.runfile import read_run
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float64, or float32: faster, for large eigenvalues; as in the run file."),
 ]
+Files = Annotated[list[Path], typer.Argument(help="Result files of `measure`.")]
 NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
 
 
@@ -135,14 +137,31 @@ def diagnose(
 
 @app.command()
 def compare(
-    files: Annotated[list[Path], typer.Argument(help="Result files of `measure`.")],
+    files: Files,
     as_json: AsJson = False,
     units: Annotated[str | None, typer.Option(help="nats or bits; as in the first file.")] = None,
 ) -> None:
     """Sort saved results on the same data by description length; needs no model."""
+    result = compare_results(_named(files), units=units)
+    typer.echo(json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result))
+
+
+@app.command()
+def report(
+    files: Files,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    force: Annotated[bool, typer.Option("--force", help="Replace any file there.")] = False,
+) -> None:
+    """Write a report of one saved result, or of a comparison of several, as one HTML file."""
+    result = load(files[0]) if len(files) == 1 else compare_results(_named(files))
+    write_report(result, out, overwrite=force)
+    typer.echo(f"written to {out}")
+
+
+def _named(files: list[Path]) -> dict[str, Path]:
+    """Each file by the shortest name that tells it from the others."""
     names: dict[str, Path] = {}
     for file in files:
-        # The shortest name that tells it from the others.
         name = file.stem if sum(f.stem == file.stem for f in files) == 1 else str(file)
         if name in names:
             raise ComparisonError(
@@ -151,9 +170,7 @@ def compare(
                 "Give each file once.",
             )
         names[name] = file
-    result = compare_results(names, units=units)
-    text = json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result)
-    typer.echo(text)
+    return names
 
 
 def show_result(result: Measurement, *, as_json: bool) -> None:
