@@ -55,8 +55,9 @@ class Listening:
         self.begun: list[str] = []
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
-        # Kept alive so that no other tensor takes the identity of one that was returned.
-        self._returned: dict[int, Tensor] = {}
+        # Kept alive so that no other tensor takes the identity of one that was returned. What is
+        # changed in place keeps it, and goes to another place in the graph.
+        self._returned: dict[int, tuple[Tensor, Place | None]] = {}
 
     def __enter__(self) -> Listening:
         for name, module in self.model.named_modules():
@@ -86,7 +87,8 @@ class Listening:
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 self.silent.append(label)
                 return None
-            if id(output) in self._returned:
+            known = self._returned.get(id(output))
+            if known is not None and known[1] == _place(output):
                 return None
             fresh = not output.requires_grad
             probe = output.detach().clone().requires_grad_(True) if fresh else output
@@ -94,10 +96,17 @@ class Listening:
             self.heard.append(Heard(label, type(module).__name__, edge, output.shape))
             # What follows may work in place: not on a leaf, nor on a view, which would move.
             passed = probe.clone() if fresh or output._is_view() else output
-            self._returned[id(passed)] = passed
+            self._returned[id(passed)] = passed, _place(passed)
             return None if passed is output else passed
 
         return listen
+
+
+def _place(tensor: Tensor) -> Place | None:
+    if not tensor.requires_grad:
+        return None
+    edge = get_gradient_edge(tensor)
+    return edge.node, edge.output_nr
 
 
 def separating(h: Tensor, heard: list[Heard]) -> tuple[list[Heard], list[str], list[str]]:

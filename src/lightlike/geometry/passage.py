@@ -121,7 +121,8 @@ def passages(problem: Problem, precision: float) -> Passages:
                 names = now
                 for one in kept:
                     tallies.setdefault(one.name, _Tally(one))
-                _count(problem, outputs, kept, tallies, backward, precision)
+                if kept:
+                    _count(problem, outputs, kept, tallies, backward, precision)
     if names is None or not tallies:
         raise ModelError(
             "No module's output stands between the others and the predictions.",
@@ -158,8 +159,8 @@ def _pieces(
 
 def _side_by_side(outputs: Outputs, heard: list[Heard]) -> bool:
     """Whether each item's predictions depend on its own slice of every module's output only."""
-    if not outputs.h.requires_grad:
-        return False
+    if not heard:
+        return True
     generator = torch.Generator().manual_seed(0)
     half = torch.randperm(outputs.samples, generator=generator) < outputs.samples // 2
     weights = torch.randn(outputs.h.shape, generator=generator, dtype=torch.float64)
