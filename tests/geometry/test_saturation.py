@@ -127,6 +127,13 @@ def test_a_dead_network_has_nothing_to_saturate():
     s = ll.saturation(ll.fisher(model.eval(), (normal(10, 3),), "gaussian"))
     assert s.point is None
     assert {int(d) for d in s.dimensions} == {0}
+    assert "No direction" in str(s)
+
+
+def test_as_many_rows_as_parameters_are_enough():
+    s = ll.saturation(ll.fisher(generic([3, 8, 2]), (2 * normal(25, 3, seed=1),), "gaussian"))
+    assert (int(s.dimension), s.parameters, s.rows[-1]) == (50, 50, 50)
+    assert s.point == (24, 25)
 
 
 def test_falling_bounds_are_an_error(deep):

@@ -67,7 +67,10 @@ def plot_share(shares: Mapping[str, float], *, subspace: str = "radical") -> Cha
     chart = Chart(columns, height=max(1.9, 1.15 + 0.27 * len(names)))
     (axes,) = axes_of(chart)
     places = range(len(names))[::-1]
-    axes.barh(list(places), values, height=0.62, color=BLUE, lw=0)
+    colours = [BLUE] * len(names)
+    if len(names) < len(shares):
+        colours[-1] = GREY
+    axes.barh(list(places), values, height=0.62, color=colours, lw=0)
     most = max(values) or 1.0
     axes.set_xlim(0, most * 1.1)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -77,10 +80,11 @@ def plot_share(shares: Mapping[str, float], *, subspace: str = "radical") -> Cha
     axes.set_xticks([])
     for place, value in zip(places, values, strict=True):
         label(axes, _percent(value), (value, place), xytext=(5, 0))
-    value, name = max(zip(values, names, strict=True))
+    largest, part = max(shares.items(), key=lambda item: item[1])
     title = f"The {subspace} is empty"
-    if value:
-        title = f"{_percent(value)} of the {subspace} lies in {_layer(name)}"
+    if part:
+        where = f"layer {largest}" if largest else "the model's own parameters"
+        title = f"{_percent(part)} of the {subspace} lies in {where}"
     entitle(
         axes,
         title,
@@ -171,10 +175,6 @@ def _source(kind: str, parts: Iterable[tuple[str, int]], size: int, total: int) 
     if len(places) == 1:
         return f"{text}  in layer {places[0]}"
     return f"{text}  in {len(places)} places" if places else text
-
-
-def _layer(name: str) -> str:
-    return name if name.endswith((")", "other layers")) else f"layer {name}"
 
 
 def _few(shares: Mapping[str, float]) -> tuple[list[str], list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -70,9 +71,7 @@ def plot_saturation(saturation: Saturation) -> Chart:
         grouped(axes, "y")
     begin, end = (s.sizes[0] if wide else 0), min(last, top / s.rank)
     axes.plot([begin, end], [begin * s.rank, end * s.rank], color=GREY, lw=1.2, ls=(0, (4, 3)))
-    where = min(end, 0.8 * top / s.rank)
-    label(axes, f"K = {s.rank} n: every row counts" if s.rank > 1 else "K = n: every row counts",
-          (where, where * s.rank), xytext=(-8, 4), ha="right", fontsize=SMALL)  # fmt: skip
+    _name_line(axes, s, begin, end, wide=wide)
     _curve(axes, s.sizes, s.dimensions, points=True)
     if s.point is not None:
         a, b = s.point
@@ -165,12 +164,27 @@ def _curve(
               ms=4.2, mew=0, solid_capstyle="round")  # fmt: skip
 
 
+def _name_line(axes: Axes, s: Saturation, begin: float, end: float, *, wide: bool) -> None:
+    """Beside the line where it goes on above the curve, if there is room; else halfway up."""
+    text = f"K = {s.rank} n: every row counts" if s.rank > 1 else "K = n: every row counts"
+    low, high = axes.get_xlim()
+    share = math.log(end / low) / math.log(high / low) if wide else end / high
+    if s.point is not None and share < 0.6:
+        where = end / (1.2 if wide else 1.08)
+        label(axes, text, (where, where * s.rank), xytext=(9, 0), fontsize=SMALL)
+    else:
+        where = math.sqrt(begin * end) if wide else 0.5 * (begin + end)
+        label(axes, text, (where, where * s.rank), xytext=(-9, 5), ha="right", fontsize=SMALL)
+
+
 def _verdict(s: Saturation) -> tuple[str, str]:
     kinds = {d.kind for d in s.dimensions}
     worth = "every rank exact" if kinds == {"exact"} else "vertical bars: certain bounds"
     below = f"nested subsets of {s.observations:,} observations, D = {s.parameters:,}; {worth}"
+    if not s.dimension.value:
+        return "No direction changes the predictions", below
     if s.point is None:
-        return "Not saturated: more observations would add dimensions", below
+        return "Not saturated: every row counts, and more could add to them", below
     a, b = s.point
     where = f"{b:,}" if b == a + 1 else f"{a + 1:,} to {b:,}"
     return f"{where} observations pin down all {s.dimension.value:,} dimensions", below

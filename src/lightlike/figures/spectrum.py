@@ -127,5 +127,5 @@ def _below(spectrum: Spectrum, dimension: Dimension) -> str:
     if math.isfinite(dimension.gap):
         text += f"; at the cut, singular values fall by {dimension.gap:.1f} orders of magnitude"
     elif dimension.data_limited:
-        text += "; every row of data counts, more data would add directions"
+        text += "; every row counts, and more data could add directions"
     return text

@@ -100,13 +100,24 @@ def plot_walk(
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=key == "zeros"))
         grouped(axes, "y")
         axes.margins(x=0.02, y=0.16)
+        if key == "zeros":
+            axes.set_ylim(0, 1.16 * max(*values, 1))
         name_axes(axes, "distance walked", name)
-        for index, side in ((0, "left"), (-1, "right")):
-            rising = values[-1] >= values[0]
-            up = (index == -1) == rising
-            label(axes, f"{values[index]:,.4g}", (walk["distance"][index], values[index]),
-                  xytext=(0, 9 if up else -9), ha=side, color=BLUE, fontweight="bold")  # fmt: skip
+        _ends(axes, walk["distance"], values)
     return chart
+
+
+def _ends(axes: Axes, places: Sequence[float], values: Sequence[float]) -> None:
+    """The values at both ends, the greater above its end; once if nothing changes."""
+    rising = values[-1] >= values[0]
+    ends = [(-1, "right", rising)]
+    if min(values) < max(values):
+        ends.append((0, "left", not rising))
+    for index, side, above in ends:
+        room = above or values[index] > axes.get_ylim()[0] + 0.1 * max(values)
+        label(axes, f"{values[index]:,.4g}", (places[index], values[index]),
+              xytext=(0 if room else 12, 9 if above else -9 if room else 4), ha=side, color=BLUE,
+              fontweight="bold")  # fmt: skip
 
 
 def _panels(chart: Chart) -> list[Axes]:

@@ -31,7 +31,8 @@ class Saturation:
         dimension: d̂ on all N; the dimension at which it saturates, if `point` is not None.
         point: (a, b): the dimension on a observations is less than on all, on b it is the same,
             and where every rank is exact b = a + 1: b observations suffice in this order. None if
-            every row is independent, so that more observations would raise the dimension.
+            every row is independent and fewer than D, so that more observations could raise the
+            dimension, and if the dimension is 0.
         seed: Of the order in which observations were added.
     """
 
@@ -148,7 +149,7 @@ def _sizes(sizes: Sequence[int] | None, total: int) -> list[int]:
 def _point(prefixes: Prefixes, sizes: Sequence[int]) -> tuple[int, int] | None:
     """Where the dimension of all observations is reached, by bisection."""
     whole = prefixes.whole
-    if whole.value == prefixes.observations * prefixes.rank or not whole.value:
+    if whole.data_limited or not whole.value:
         return None
     low, high = 0, prefixes.observations
     for size in sizes:
