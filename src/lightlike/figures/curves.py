@@ -184,7 +184,7 @@ def _verdict(s: Saturation) -> tuple[str, str]:
     if not s.dimension.value:
         return "No direction changes the predictions", below
     if s.point is None:
-        return "Not saturated: every row counts, and more could add to them", below
+        return "Not saturated: the last observations still add dimensions", below
     a, b = s.point
     where = f"{b:,}" if b == a + 1 else f"{a + 1:,} to {b:,}"
     return f"{where} observations pin down all {s.dimension.value:,} dimensions", below

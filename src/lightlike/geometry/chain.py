@@ -20,6 +20,9 @@ from lightlike.problem.isolation import isolated
 from lightlike.spectrum.decomposition import Decomposition, decompose
 from lightlike.spectrum.memory import resolve_memory
 
+# Names that are listed below a table.
+MOST = 8
+
 
 @dataclass(frozen=True)
 class LayerRank:
@@ -101,7 +104,7 @@ class DimensionChain:
             "Without effect on the predictions": self.unused,
             "Without one tensor as output": self.silent,
         }
-        notes = [f"{text}: {', '.join(names)}." for text, names in listed.items() if names]
+        notes = [f"{text}: {_few(names)}." for text, names in listed.items() if names]
         chain = render(
             f"Rank of the predictions' derivative by module outputs, over K = {self.rows:,} rows",
             ("output of", "class", "width", "rank", "kind", "per item"),
@@ -228,6 +231,11 @@ def _in_order(layers: list[str], begun: Sequence[str]) -> list[str]:
         return called.get(name, -1)
 
     return sorted(layers, key=place)
+
+
+def _few(names: Sequence[str]) -> str:
+    listed = ", ".join(name or "(model)" for name in names[:MOST])
+    return listed if len(names) <= MOST else f"{listed} and {len(names) - MOST:,} more"
 
 
 def _bounds(one: Passage) -> str:

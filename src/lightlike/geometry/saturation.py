@@ -28,11 +28,12 @@ class Saturation:
         rank: rank Λ, rows of A for each observation.
         parameters: D.
         observations: N, of which the subsets are taken.
-        dimension: d̂ on all N; the dimension at which it saturates, if `point` is not None.
+        dimension: d̂ on all N; the dimension at which it saturates on these data, if `point` is
+            not None.
         point: (a, b): the dimension on a observations is less than on all, on b it is the same,
             and where every rank is exact b = a + 1: b observations suffice in this order. None if
-            every row is independent and fewer than D, so that more observations could raise the
-            dimension, and if the dimension is 0.
+            the last observation still adds to the dimension, unless that is D, and if the
+            dimension is 0: more observations could then raise it.
         seed: Of the order in which observations were added.
     """
 
@@ -69,10 +70,10 @@ class Saturation:
         )
 
     def _verdict(self) -> str:
+        if not self.dimension.value:
+            return "No direction changes the predictions."
         if self.point is None:
-            return (
-                "Not saturated: every row is independent, more observations would add dimensions."
-            )
+            return "Not saturated: the last observations still add dimensions."
         a, b = self.point
         where = f"at {b:,} observations" if b == a + 1 else f"between {a:,} and {b:,} observations"
         return f"Saturates at dimension {self.dimension.value:,} {where} of {self.observations:,}."
@@ -149,7 +150,7 @@ def _sizes(sizes: Sequence[int] | None, total: int) -> list[int]:
 def _point(prefixes: Prefixes, sizes: Sequence[int]) -> tuple[int, int] | None:
     """Where the dimension of all observations is reached, by bisection."""
     whole = prefixes.whole
-    if whole.data_limited or not whole.value:
+    if not whole.value:
         return None
     low, high = 0, prefixes.observations
     for size in sizes:
@@ -166,4 +167,5 @@ def _point(prefixes: Prefixes, sizes: Sequence[int]) -> tuple[int, int] | None:
             high = middle
         else:
             break
-    return low, high
+    full = whole.value == prefixes.root.shape[1]
+    return (low, high) if high < prefixes.observations or full else None
