@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import lightlike as ll
@@ -106,6 +108,30 @@ def test_small_singular_values_of_some_layers_are_refined():
     assert {one.onwards.kind for one in chain.layers} == {"exact"}
     assert [one.added for one in chain.layers] == [0] * 7 + [256]
     assert [one.value for one in chain.modules] == [20 * 16] * 8
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=3, max_size=5),
+    activation=st.sampled_from(["relu", "leaky", "tanh", "gelu"]),
+    head=st.sampled_from(["gaussian", "bernoulli", "poisson"]),
+    n=st.integers(1, 12),
+    seed=st.integers(0, 50),
+)
+def test_ranks_along_any_network(widths, activation, head, n, seed):
+    model = weights(mlp(widths, activation), seed, 0.8)
+    F = ll.fisher(model, (normal(n, widths[0], seed=seed),), head)
+    chain = ll.dimension_chain(F)
+    assert all(a.value <= b.value for a, b in pairwise(chain.modules))
+    for one, after in pairwise(chain.layers):
+        assert int(after.onwards) <= int(one.onwards)
+        assert int(one.onwards) <= int(one.alone) + int(after.onwards)
+        assert int(one.alone) <= min(one.parameters, int(one.onwards))
+    assert sum(one.added for one in chain.layers) == int(ll.dimension(F))
+    # A layer's columns factor through the derivative by its output.
+    for layer in chain.layers:
+        passed = next(one for one in chain.modules if one.module == layer.name)
+        assert int(layer.alone) <= passed.value
 
 
 class Block(nn.Module):

@@ -184,6 +184,8 @@ def _verdict(s: Saturation) -> tuple[str, str]:
     if not s.dimension.value:
         return "No direction changes the predictions", below
     if s.point is None:
+        if kinds != {"exact"}:
+            return "Where the dimension saturates is hidden by rounding", below
         return "Not saturated: the last observations still add dimensions", below
     a, b = s.point
     where = f"{b:,}" if b == a + 1 else f"{a + 1:,} to {b:,}"

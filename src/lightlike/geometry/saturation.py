@@ -73,6 +73,8 @@ class Saturation:
         if not self.dimension.value:
             return "No direction changes the predictions."
         if self.point is None:
+            if any(d.kind != "exact" for d in self.dimensions):
+                return "Where it saturates, if it does, is hidden by rounding."
             return "Not saturated: the last observations still add dimensions."
         a, b = self.point
         where = f"at {b:,} observations" if b == a + 1 else f"between {a:,} and {b:,} observations"
