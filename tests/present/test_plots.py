@@ -117,7 +117,7 @@ def test_shares():
     assert [widths[k] for k in (3, 2, 1, 0)] == list(shares.values())
     assert [t.get_text() for t in axes.get_yticklabels()] == ["(model)", "0", "block.out", "2"]
     assert axes.get_xlim()[0] == 0
-    assert axes.get_title(loc="left") == "65 % of the radical lies in layer block.out"
+    assert axes.get_title(loc="left") == "65 % of the radical lies in block.out"
     for text in ("10 %", "25 %", "65 %", "< 0.1 %"):
         assert text in texts(figure)
     assert plots.data_of(figure) == {"layer": list(shares), "share": list(shares.values())}

@@ -83,7 +83,7 @@ def plot_share(shares: Mapping[str, float], *, subspace: str = "radical") -> Cha
     largest, part = max(shares.items(), key=lambda item: item[1])
     title = f"The {subspace} is empty"
     if part:
-        where = f"layer {largest}" if largest else "the model's own parameters"
+        where = _layer(largest) if largest else "the model's own parameters"
         title = f"{_percent(part)} of the {subspace} lies in {where}"
     entitle(
         axes,
@@ -173,8 +173,13 @@ def _source(kind: str, parts: Iterable[tuple[str, int]], size: int, total: int) 
     places = [where for where, _ in parts if where]
     text = f"{kind}  {size:,}  ({_percent(size / total)})"
     if len(places) == 1:
-        return f"{text}  in layer {places[0]}"
+        return f"{text}  in {_layer(places[0])}"
     return f"{text}  in {len(places)} places" if places else text
+
+
+def _layer(name: str) -> str:
+    """A layer in running text: bare numbers, as in a sequence, need the word."""
+    return f"layer {name}" if name[:1].isdigit() else name
 
 
 def _few(shares: Mapping[str, float]) -> tuple[list[str], list[float]]:

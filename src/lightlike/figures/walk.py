@@ -113,8 +113,9 @@ def _ends(axes: Axes, places: Sequence[float], values: Sequence[float]) -> None:
     ends = [(-1, "right", rising)]
     if min(values) < max(values):
         ends.append((0, "left", not rising))
+    low, high = axes.get_ylim()
     for index, side, above in ends:
-        room = above or values[index] > axes.get_ylim()[0] + 0.1 * max(values)
+        room = above or values[index] - low > 0.08 * (high - low)
         label(axes, f"{values[index]:,.4g}", (places[index], values[index]),
               xytext=(0 if room else 12, 9 if above else -9 if room else 4), ha=side, color=BLUE,
               fontweight="bold")  # fmt: skip
