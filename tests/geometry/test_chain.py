@@ -14,6 +14,8 @@ from torch import nn
 import lightlike as ll
 from geometry.test_closed_forms import linear_network, weights
 from lightlike.errors import ChoiceError, ModelError
+from lightlike.geometry import passage
+from lightlike.geometry.listening import Listening
 from oracles.networks import Attention, Call, Recurrent, language_model, mlp, normal, reused
 from oracles.reference import score_root, whitened
 
@@ -110,7 +112,7 @@ def test_small_singular_values_of_some_layers_are_refined():
     assert [one.value for one in chain.modules] == [20 * 16] * 8
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     widths=st.lists(st.integers(1, 5), min_size=3, max_size=5),
     activation=st.sampled_from(["relu", "leaky", "tanh", "gelu"]),
@@ -217,6 +219,18 @@ def test_items_that_do_not_lie_side_by_side_are_taken_one_by_one():
     assert {one.module: one.value for one in chain.modules} == {"turn": 27, "head": 36, "": 36}
     assert same.modules[-1].value == 36
     assert chain.silent == same.silent == ("cell",)
+
+
+def test_large_batches_are_taken_item_by_item(monkeypatch):
+    model, x = weights(convolutions(), seed=3), normal(9, 2, 7, seed=1)
+    F = ll.fisher(model, (x,), "categorical")
+    whole = ll.dimension_chain(F)
+    counted = []
+    plain = Listening.__enter__
+    monkeypatch.setattr(Listening, "__enter__", lambda self: counted.append(0) or plain(self))
+    monkeypatch.setattr(passage, "HELD", 1000)
+    assert ll.dimension_chain(F) == whole
+    assert len(counted) == 1 + 9
 
 
 def test_models_without_a_chain_are_refused():

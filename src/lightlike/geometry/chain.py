@@ -137,7 +137,8 @@ def dimension_chain(
             others from batch to batch, or items of a batch that touch one another.
     """
     demand_float64(F, "The chain")
-    found = passages(F.problem, F.root.precision) if modules else _order(F)
+    budget = resolve_memory(memory)
+    found = passages(F.problem, F.root.precision, budget) if modules else _order(F)
     layers = _layers(F, found.begun, memory)
     return DimensionChain(
         layers=layers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from lightlike.spectrum.rounding import EPS, rank_tolerance
 
 # Bytes of gradients in flight in one batched backward pass.
 IN_FLIGHT = 64 << 20
+# Bytes of derivatives held for a batch; beyond them its items are taken one by one.
+HELD = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,13 @@ class _Tally:
         self.upper += int(open_.sum())
 
 
-def passages(problem: Problem, precision: float) -> Passages:
+def passages(problem: Problem, precision: float, budget: float = math.inf) -> Passages:
     """Follow the predictions' derivatives back to every module's output.
 
     Args:
         problem: Model, data and likelihood.
         precision: Rounding unit of the forward pass.
+        budget: Bytes that may be used.
 
     Raises:
         ModelError: if items of a batch touch one another, modules change from batch to batch, or
@@ -110,7 +114,7 @@ def passages(problem: Problem, precision: float) -> Passages:
     backward = Backward()
     with isolated(problem.dtype):
         for batch, plain in problem.sweep("Derivatives of the predictions by modules"):
-            for outputs, listening in _pieces(problem, batch, plain, precision):
+            for outputs, listening in _pieces(problem, batch, plain, precision, budget):
                 kept, *others = separating(outputs.h, listening.heard)
                 now = (
                     tuple(one.name for one in kept), *map(tuple, others),
@@ -135,24 +139,28 @@ def passages(problem: Problem, precision: float) -> Passages:
 
 
 def _pieces(
-    problem: Problem, batch: Batch, plain: Outputs, precision: float
+    problem: Problem, batch: Batch, plain: Outputs, precision: float, budget: float
 ) -> Iterator[tuple[Outputs, Listening]]:
     """The batch as a whole if its items lie side by side everywhere; else item by item."""
     with Listening(problem.evaluator.model) as listening:
         outputs = problem.evaluator.outputs(batch)
     if not close(outputs.h, plain.h, precision):
         raise _changing()
-    if outputs.samples == 1 or _side_by_side(outputs, listening.heard):
+    rows = outputs.positions * problem.survey.rank
+    # All derivatives, and what their singular values take.
+    held = 2 * 8 * rows * sum(one.shape.numel() for one in listening.heard)
+    fits = held <= min(HELD, 0.5 * budget)
+    if outputs.samples == 1 or (fits and _side_by_side(outputs, listening.heard)):
         yield outputs, listening
         return
     for i in range(plain.samples):
-        rows = slice(i * plain.positions, (i + 1) * plain.positions)
+        mine = slice(i * plain.positions, (i + 1) * plain.positions)
         try:
             with Listening(problem.evaluator.model) as listening:
                 outputs = problem.evaluator.outputs(batch.sample(i, plain.samples))
         except LightlikeError as error:
             raise _mixing() from error
-        if outputs.samples != 1 or not close(outputs.h, plain.h[rows], precision):
+        if outputs.samples != 1 or not close(outputs.h, plain.h[mine], precision):
             raise _mixing()
         yield outputs, listening
 
