@@ -14,7 +14,16 @@ from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
 from lightlike.demos import demo
+from lightlike.geometry.chain import DimensionChain, dimension_chain
 from lightlike.geometry.dimension import Dimension, SignificantDimension
+from lightlike.geometry.saturation import Saturation, saturation
+from lightlike.geometry.variation import (
+    DimensionNear,
+    DimensionPath,
+    between,
+    dimension_near,
+    dimension_path,
+)
 from lightlike.length import priors
 from lightlike.length.description import DescriptionLength
 from lightlike.metric.fisher import Fisher, fisher
@@ -31,19 +40,27 @@ __all__ = [
     "DescriptionLength",
     "Diagnosis",
     "Dimension",
+    "DimensionChain",
+    "DimensionNear",
+    "DimensionPath",
     "Fisher",
     "Likelihood",
     "Measurement",
     "Plan",
     "Root",
+    "Saturation",
     "SignificantDimension",
     "Sketch",
     "Spectrum",
+    "between",
     "compare",
     "demo",
     "description_length",
     "diagnose",
     "dimension",
+    "dimension_chain",
+    "dimension_near",
+    "dimension_path",
     "errors",
     "fisher",
     "lengths",
@@ -53,5 +70,6 @@ __all__ = [
     "plan",
     "priors",
     "report",
+    "saturation",
     "spectrum",
 ]

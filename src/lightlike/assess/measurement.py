@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -20,6 +20,9 @@ from lightlike.length.description import DescriptionLength
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,16 @@ class Measurement:
         if self.nll is not None:
             tensors["nll"] = self.nll
         store.write(path, tensors, {"kind": "measurement", **self._header()})
+
+    def plot(self) -> Figure:
+        """The spectrum with the cut that decides the dimension, as a matplotlib figure.
+
+        See `lightlike.present.plots` for others, and for the numbers in it.
+        """
+        # Matplotlib takes longer to load than all the rest of this package.
+        from lightlike.figures.spectrum import plot_spectrum
+
+        return plot_spectrum(self.spectrum, self.dimension)
 
     def _header(self) -> dict[str, Any]:
         values = self.spectrum.values
