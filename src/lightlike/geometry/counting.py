@@ -1,8 +1,9 @@
 """Ranks of nested parts of one matrix, counted by one threshold, so that they can be compared.
 
-Singular values never fall when rows or columns are added (interlacing; Thompson 1972,
-doi:10.1016/0024-3795(72)90013-4). Counted above one absolute bound on all parts, the threshold of
-the whole matrix, neither does the rank. With a threshold relative to each part it could.
+A Aᵀ of some rows is a principal submatrix of A Aᵀ of more, and so is Aᵀ A of columns: by Cauchy's
+interlacing theorem no singular value falls when rows or columns are added. Counted above one
+absolute bound for all parts, the threshold of the whole matrix, neither does the rank. With a
+threshold relative to each part it could.
 """
 
 from __future__ import annotations
