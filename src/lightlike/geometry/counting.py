@@ -1,10 +1,9 @@
 """Ranks of nested parts of one matrix, counted by one threshold, so that they can be compared.
 
-<<<<<<< HEAD
-A Aᵀ of some rows is a principal submatrix of A Aᵀ of more (and Aᵀ A likewise of columns), so that
-by Cauchy's interlacing theorem no singular value falls when rows or columns are added. Counted
-above one absolute bound for all parts, the threshold of the whole matrix, neither does the rank.
-With a threshold relative to each part it could.
+A Aᵀ of some rows is a principal submatrix of A Aᵀ of more, and so is Aᵀ A of columns: by Cauchy's
+interlacing theorem no singular value falls when rows or columns are added. Counted above one
+absolute bound for all parts, the threshold of the whole matrix, neither does the rank. With a
+threshold relative to each part it could.
 """
 
 from __future__ import annotations
