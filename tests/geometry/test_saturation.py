@@ -98,7 +98,7 @@ def test_rows_beyond_memory_are_refused():
         ll.saturation(F, memory=800_000)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 99),
     n=st.integers(1, 30),

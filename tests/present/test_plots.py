@@ -288,7 +288,7 @@ def test_what_cannot_be_drawn():
         plots.plot_walk(WALK | {"zeros": [1]})
 
 
-@pytest.mark.parametrize("style", ["default", "dark_background", "ggplot"])
+@pytest.mark.parametrize("style", ["dark_background", "ggplot"])
 def test_the_look_is_its_own_and_nothing_global_changes(style, measured):
     """Also under a user's own settings."""
     with mpl.rc_context():
@@ -306,6 +306,7 @@ def test_the_look_is_its_own_and_nothing_global_changes(style, measured):
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_neither_pyplot_nor_matplotlib_is_loaded_unasked():
     code = (
         "import sys, lightlike; assert 'matplotlib' not in sys.modules; "
