@@ -13,6 +13,7 @@ from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
 from lightlike.demos import demo
 from lightlike.geometry.dimension import Dimension, SignificantDimension
+from lightlike.geometry.subspaces import Radical, Screen, subspaces
 from lightlike.length import priors
 from lightlike.length.description import DescriptionLength
 from lightlike.metric.fisher import Fisher, fisher
@@ -30,7 +31,9 @@ __all__ = [
     "Likelihood",
     "Measurement",
     "Plan",
+    "Radical",
     "Root",
+    "Screen",
     "SignificantDimension",
     "Sketch",
     "Spectrum",
@@ -46,4 +49,5 @@ __all__ = [
     "plan",
     "priors",
     "spectrum",
+    "subspaces",
 ]
