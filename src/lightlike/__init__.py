@@ -13,7 +13,9 @@ from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
 from lightlike.demos import demo
 from lightlike.geometry.dimension import Dimension, SignificantDimension
-from lightlike.geometry.subspaces import Radical, Screen, subspaces
+from lightlike.geometry.path import PathLength, fisher_length
+from lightlike.geometry.subspaces import subspaces
+from lightlike.geometry.tangent import Radical, Screen
 from lightlike.length import priors
 from lightlike.length.description import DescriptionLength
 from lightlike.metric.fisher import Fisher, fisher
@@ -30,6 +32,7 @@ __all__ = [
     "Fisher",
     "Likelihood",
     "Measurement",
+    "PathLength",
     "Plan",
     "Radical",
     "Root",
@@ -42,6 +45,7 @@ __all__ = [
     "dimension",
     "errors",
     "fisher",
+    "fisher_length",
     "lengths",
     "likelihoods",
     "load",

@@ -38,6 +38,10 @@ from lightlike.spectrum.rounding import EPS, SMALL, eigenvalue_floor
 CLEAR = 100.0
 # Steps at most; they end when A r no longer falls, or is as small as rounding of A r itself.
 STEPS = 40
+# What a residual must fall by in a step for another one to be made.
+FALLING = 0.7
+# Deviation from orthonormality that is let pass.
+NEGLIGIBLE = 1e-12
 
 
 class GramRowSpace(ExactRowSpace):
@@ -125,7 +129,7 @@ class GramRowSpace(ExactRowSpace):
             trial = rest - self.root.rmv(self.solve(image))
             trial = trial - held @ (held.T @ trial)
             moved = self.seen(self.root.mv(trial))
-            better = moved.norm(dim=0) < image.norm(dim=0)
+            better = moved.norm(dim=0) < FALLING * image.norm(dim=0)
             if not bool(better.any()):
                 return rest, step
             rest = torch.where(better, trial, rest)
@@ -147,16 +151,23 @@ class GramRowSpace(ExactRowSpace):
             return v, 0
         return self.sweep_out(v, self.small[0])
 
-    @cached_property
-    def coefficients(self) -> Tensor:
-        """C (K, n) with Aᵀ C orthonormal: U / s, made orthonormal in order of descending s.
+    @property
+    def roots(self) -> Tensor:
+        """Singular values of the vectors that are not held, (n,)."""
+        return self.large[1]
+
+    def coefficients(self, count: int) -> Tensor:
+        """C (K, c) with Aᵀ C orthonormal, the first of n: U / s, in order of descending s.
 
         The u_k have a little of one another mixed in, which for small s_k Aᵀ makes large. The
         products (Aᵀ U)ᵀ(Aᵀ U) = Uᵀ A Aᵀ U, taken with A, see it to eps s_1/s_k, and the inverse of
         their Cholesky factor removes it.
         """
-        vectors, roots = self.large
+        vectors, roots = self.large[0][:, :count], self.roots[:count]
         scaled = vectors / roots
+        # What is to be removed is no larger than this.
+        if not len(roots) or self.floor <= NEGLIGIBLE * float(roots[-1]) ** 2:
+            return scaled
         for _ in range(2):
             parts = torch.split(scaled, WIDTH, 1)
             image = torch.cat([self.root.mv(self.root.rmv(part)) for part in parts], 1)
@@ -179,8 +190,10 @@ class GramRowSpace(ExactRowSpace):
                 "It would swap or be killed half-way.",
                 "Ask for the first k vectors with basis(k), or project vectors without a basis.",
             )
-        parts = torch.split(self.coefficients[:, :count], WIDTH, 1)
-        W = self.small[0][:, : max(0, count - self.large[0].shape[1])]
+        if not count:
+            return self.decomposition.matrix.new_zeros(columns, 0)
+        parts = torch.split(self.coefficients(count), WIDTH, 1)
+        W = self.small[0][:, : max(0, count - len(self.roots))]
         found = torch.cat([*(self.root.rmv(part) for part in parts), W], 1)
         factor = torch.linalg.cholesky(found.T @ found)
         whitened: Tensor = torch.linalg.solve_triangular(factor, found.T, upper=False)
@@ -197,19 +210,20 @@ class GramRowSpace(ExactRowSpace):
     def leverages(self) -> Tensor:
         """Sums of squares of singular vectors, some at a time."""
         found = self.small[0].square().sum(1)
-        for part in torch.split(self.coefficients, WIDTH, 1):
-            found += self.root.rmv(part).square().sum(1)
+        if self.rank:
+            for part in torch.split(self.coefficients(len(self.roots)), WIDTH, 1):
+                found += self.root.rmv(part).square().sum(1)
         return found
 
     def invert(self, v: Tensor) -> Tensor:
-        """Aᵀ U Λ⁻² Uᵀ A v + W S⁻² Wᵀ v, refined against Aᵀ A."""
+        """Aᵀ M² A v + W S⁻² Wᵀ v, refined against Aᵀ A."""
+        if not self.rank:
+            return torch.zeros_like(v)
         inside = v - self.outside(v)[0]
         W, s = self.small
 
         def once(b: Tensor) -> Tensor:
-            C = self.coefficients
-            inner = C.T @ self.root.mv(b)
-            found = self.root.rmv(C @ (inner / self.large[1].square()[:, None]))
+            found = self.root.rmv(self.solve(self.solve(self.root.mv(b))))
             return found + W @ ((W.T @ b) / s.square()[:, None])
 
         found = once(inside)
@@ -217,7 +231,7 @@ class GramRowSpace(ExactRowSpace):
         for _ in range(STEPS):
             trial = found + once(rest)
             remainder = inside - self.root.rmv(self.root.mv(trial))
-            better = remainder.norm(dim=0) < rest.norm(dim=0)
+            better = remainder.norm(dim=0) < FALLING * rest.norm(dim=0)
             found, rest = torch.where(better, trial, found), torch.where(better, remainder, rest)
             if not bool(better.any()):
                 break
