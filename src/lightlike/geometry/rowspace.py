@@ -26,7 +26,12 @@ class RowSpace(ABC):
     Attributes:
         root: A, K × D.
         tolerance: ‖A r‖ / (s_1 ‖v‖) up to which r counts as the part of v outside.
+        known: Whether the rank is known without computing anything more.
+        method: The route: "gram", "metric", "svd" or "iterative".
     """
+
+    known: bool
+    method: str
 
     def __init__(self, root: Root, tolerance: float) -> None:
         self.root, self.tolerance = root, tolerance
@@ -120,8 +125,10 @@ class ExactRowSpace(RowSpace):
         CapacityError: if the rank is open because its refinement does not fit in memory.
     """
 
+    known = True
+
     def __init__(self, root: Root, decomposition: Decomposition) -> None:
-        self.decomposition = decomposition
+        self.decomposition, self.method = decomposition, decomposition.method
         spectrum = decomposition.spectrum
         unrefined = decomposition.method != "svd" and spectrum.values is decomposition.first
         if unrefined and not spectrum.resolved:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightlike.errors import ConsistencyError, ModelError, PriorError, choice_error
+from lightlike.errors import (
+    CapacityError,
+    ConsistencyError,
+    ModelError,
+    PriorError,
+    choice_error,
+)
 from lightlike.geometry.dimension import dimension_of
+from lightlike.geometry.iterative import IterativeRowSpace
 from lightlike.geometry.rowspace import ExplicitRowSpace, RowSpace
 from lightlike.geometry.scaledspace import by_gram
 from lightlike.geometry.tangent import Radical, Screen
@@ -19,6 +26,8 @@ def subspaces(
     method: str = "auto",
     *,
     precision: Tensor | float | None = None,
+    tolerance: float | None = None,
+    steps: int = 1000,
     memory: int | float | str | None = None,
 ) -> tuple[Radical, Screen]:
     """The radical and the screen: T_θM = Rad(θ) ⊕ S(θ) (Sun & Nielsen, arXiv 1905.11027, §3).
@@ -31,17 +40,23 @@ def subspaces(
 
     Args:
         F: From `lightlike.fisher`, in float64.
-        method: "auto" (the cheapest exact one that fits), "gram" (A Aᵀ), "metric" (Aᵀ A) or "svd".
+        method: "gram" (A Aᵀ), "metric" (Aᵀ A), "svd", "iterative" (conjugate gradients, which give
+            projections and `solve` but neither bases nor shares), or "auto": the cheapest exact one
+            that fits, else "iterative". `radical.method` says which it was.
         precision: The diagonal of Σ⁻¹, (D,) or one number, such as 1/σ² of a prior; Euclidean
             unless given.
+        tolerance: Of the iteration, on ‖A r‖ / (s_1 ‖v‖) for the part r in the radical; 1e-10
+            unless given.
+        steps: Of the iteration, at most.
         memory: Bytes or a text such as "8 GB" that may be used; nine tenths of what is available
             unless given.
 
     Raises:
-        ChoiceError: for an unknown method, or a Fisher matrix in lower precision.
+        ChoiceError: for an unknown method, a Fisher matrix in lower precision, or a tolerance that
+            is not between 0 and 1 or given to an exact method.
         ModelError: if the model casts to lower precision inside.
         PriorError: if the precision has another shape or is not positive and finite.
-        CapacityError: if no exact route fits in memory.
+        CapacityError: if the exact route asked for does not fit in memory.
         ConsistencyError: if the numerical rank is another in the units of the precision.
     """
     if F.problem.dtype != torch.float64:
@@ -52,11 +67,18 @@ def subspaces(
             "Which directions change nothing cannot be told from those that change little.",
             "Remove casts to lower precision from the model's code.",
         )
-    if precision is None:
-        rows = row_space(F, method, memory)
+    weights = None if precision is None else resolve_precision(precision, F)
+    weighted = F if weights is None else Fisher(F.root.scaled(weights))
+    if tolerance is not None and not (0.0 < tolerance < 1.0 and method in ("auto", "iterative")):
+        raise choice_error(
+            "tolerance", tolerance, ["a number between 0 and 1, for method='iterative'", "None"]
+        )
+    rows = None if method == "iterative" else exact_rows(weighted, method, memory)
+    if rows is None:
+        rows = IterativeRowSpace(weighted, tolerance or 1e-10, steps, memory)
+        return Radical(rows, weights), Screen(rows, weights)
+    if weights is None:
         return Radical(rows, None), Screen(rows, None)
-    weights = resolve_precision(precision, F)
-    rows = row_space(Fisher(F.root.scaled(weights)), method, memory)
     plain = int(dimension_of(F.decomposition(method, memory).spectrum))
     if rows.rank != plain:
         raise ConsistencyError(
@@ -68,9 +90,14 @@ def subspaces(
     return Radical(rows, weights), Screen(rows, weights)
 
 
-def row_space(F: Fisher, method: str, memory: int | float | str | None) -> RowSpace:
-    """The row space of a root by an exact route."""
-    decomposition = F.decomposition(method, memory)
+def exact_rows(F: Fisher, method: str, memory: int | float | str | None) -> RowSpace | None:
+    """The row space of a root by an exact route; None if "auto" finds none that fits."""
+    try:
+        decomposition = F.decomposition(method, memory)
+    except CapacityError:
+        if method != "auto":
+            raise
+        return None
     if decomposition.method == "gram":
         return by_gram(F.root, decomposition)
     return ExplicitRowSpace(F.root, decomposition)

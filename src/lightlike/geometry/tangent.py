@@ -65,6 +65,11 @@ class Subspace(ABC):
         """d̂ = rank A = dim S = D − dim Rad, with its bounds and kind."""
         return self.rows.certificate
 
+    @property
+    def method(self) -> str:
+        """How projections are made: "gram", "metric", "svd" or "iterative"."""
+        return self.rows.method
+
     def split(self, v: Tensor) -> Split:
         """Take one vector (D,) or many (D, c) apart, with the residual that was reached.
 
@@ -159,7 +164,8 @@ class Subspace(ABC):
         return columns if self.weights is None else columns * self.weights[:, None]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(dimension {self.dimension:,} of {self.rows.root.shape[1]:,})"
+        dimension = f"{self.dimension:,}" if self.rows.known else "not computed"
+        return f"{type(self).__name__}(dimension {dimension} of {self.rows.root.shape[1]:,})"
 
 
 class Radical(Subspace):
@@ -186,7 +192,7 @@ class Radical(Subspace):
 
         Args:
             v: A vector (D,).
-            tolerance: max(K, D) · 2.2e-16, or the tolerance of the iteration, unless given.
+            tolerance: Twice max(K, D) · 2.2e-16, or that of the iteration, unless given.
         """
         residual = float(self.rows.residuals(self._down(self._single(v)), self._down(v[:, None])))
         return CHANGES_NOTHING.judge(
@@ -241,8 +247,8 @@ class Screen(Subspace):
 
         Args:
             v: A vector (D,).
-            tolerance: Unless given, max(K, D) · 2.2e-16 · s_1/s_d: rounding turns the
-                faintest direction of the screen by so much.
+            tolerance: Unless given, twice max(K, D) · 2.2e-16 · s_1/s_d, as rounding turns the
+                faintest direction of the screen by so much; the root of an iteration's tolerance.
         """
         column = self._down(self._single(v))
         rest, _, _ = self.rows.outside(column)
