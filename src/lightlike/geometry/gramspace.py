@@ -17,7 +17,6 @@ and one with Aᵀ, and A r itself says when it is enough.
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 
 import torch
@@ -40,8 +39,8 @@ CLEAR = 100.0
 STEPS = 40
 # What a residual must fall by in a step for another one to be made.
 FALLING = 0.7
-# Deviation from orthonormality that is let pass.
-NEGLIGIBLE = 1e-12
+# Deviation from orthonormality that leverages may have.
+ACCURATE = 1e-9
 
 
 class GramRowSpace(ExactRowSpace):
@@ -59,9 +58,10 @@ class GramRowSpace(ExactRowSpace):
 
     @cached_property
     def factor(self) -> Tensor:
-        """Lower Cholesky factor of G + τI."""
+        """Lower Cholesky factor of G + τI, or of G if it is regular."""
         shifted = self.decomposition.matrix.clone()
-        shifted.diagonal().add_(self.floor)
+        if self.rank < len(shifted):
+            shifted.diagonal().add_(self.floor)
         factor: Tensor = torch.linalg.cholesky(shifted)
         return factor
 
@@ -156,31 +156,28 @@ class GramRowSpace(ExactRowSpace):
         """Singular values of the vectors that are not held, (n,)."""
         return self.large[1]
 
-    def coefficients(self, count: int) -> Tensor:
-        """C (K, c) with Aᵀ C orthonormal, the first of n: U / s, in order of descending s.
+    @property
+    def orthonormal(self) -> Tensor:
+        """C (K, n) for which the columns of Aᵀ C are an orthonormal basis, but for rounding.
 
-        The u_k have a little of one another mixed in, which for small s_k Aᵀ makes large. The
-        products (Aᵀ U)ᵀ(Aᵀ U) = Uᵀ A Aᵀ U, taken with A, see it to eps s_1/s_k, and the inverse of
-        their Cholesky factor removes it.
+        From a Cholesky factor of G = L Lᵀ as L⁻ᵀ where that does, else U / s.
         """
-        vectors, roots = self.large[0][:, :count], self.roots[:count]
-        scaled = vectors / roots
-        # What is to be removed is no larger than this.
-        if not len(roots) or self.floor <= NEGLIGIBLE * float(roots[-1]) ** 2:
-            return scaled
-        for _ in range(2):
-            parts = torch.split(scaled, WIDTH, 1)
-            image = torch.cat([self.root.mv(self.root.rmv(part)) for part in parts], 1)
-            inner = scaled.T @ image
-            factor = torch.linalg.cholesky((inner + inner.T) / 2)
-            scaled = torch.linalg.solve_triangular(factor, scaled.T, upper=False).T
-            # A Cholesky factor leaves the square of what it removes.
-            if float((inner - torch.eye(len(inner)).to(inner)).norm()) < math.sqrt(EPS):
-                break
-        return scaled
+        if self.clear and self.rank == self.root.shape[0]:
+            eye = torch.eye(self.rank, dtype=torch.float64, device=self.root.device)
+            inverse: Tensor = torch.linalg.solve_triangular(self.factor.T, eye, upper=True)
+            return inverse
+        return self.coefficients(len(self.roots))
+
+    def coefficients(self, count: int) -> Tensor:
+        """C (K, c) for which the columns of Aᵀ C are the first singular vectors: U / s."""
+        return self.large[0][:, :count] / self.roots[:count]
 
     def basis(self, count: int) -> Tensor:
-        """The first singular vectors, Aᵀ u_k / s_k."""
+        """The first singular vectors, Aᵀ u_k / s_k, made orthonormal in that order.
+
+        The u_k have a little of one another mixed in, which for small s_k Aᵀ makes large: of larger
+        ones in smaller, so that the inverse of a Cholesky factor removes it.
+        """
         columns = self.root.shape[1]
         need, there = 8.0 * 3 * columns * count, available_memory()
         if need > there:
@@ -208,15 +205,36 @@ class GramRowSpace(ExactRowSpace):
         return orthogonal_complement(self.basis(self.rank))
 
     def leverages(self) -> Tensor:
-        """Sums of squares of singular vectors, some at a time."""
+        """Sums of squares of an orthonormal basis, some vectors at a time, to 1e-9 or `turning`.
+
+        The deviation E = Cᵀ A Aᵀ C − I changes them by ‖E‖ at most. Products with random signs tell
+        ‖E‖_F; if it is too large, all of E is computed, with A, and the inverse of the Cholesky
+        factor of I + E removes it.
+        """
         found = self.small[0].square().sum(1)
-        if self.rank:
-            for part in torch.split(self.coefficients(len(self.roots)), WIDTH, 1):
-                found += self.root.rmv(part).square().sum(1)
+        if not self.rank:
+            return found
+        C = self.orthonormal
+        random = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, (C.shape[1], 8), generator=random, dtype=torch.float64)
+        signs = (2 * signs - 1).to(C)
+        deviation = C.T @ self.root.mv(self.root.rmv(C @ signs)) - signs
+        if float(deviation.square().sum(0).mean().sqrt()) > ACCURATE:
+            parts = torch.split(C, WIDTH, 1)
+            image = torch.cat([self.root.mv(self.root.rmv(part)) for part in parts], 1)
+            inner = C.T @ image
+            factor = torch.linalg.cholesky((inner + inner.T) / 2)
+            C = torch.linalg.solve_triangular(factor, C.T, upper=False).T
+        for part in torch.split(C, WIDTH, 1):
+            found += self.root.rmv(part).square().sum(1)
         return found
 
     def invert(self, v: Tensor) -> Tensor:
-        """Aᵀ M² A v + W S⁻² Wᵀ v, refined against Aᵀ A."""
+        """Aᵀ M² A v + W S⁻² Wᵀ v, where all is clear of rounding refined against Aᵀ A.
+
+        Then it is known to about eps (s_1/s_d)² of itself, as whatever takes products with Aᵀ A; so
+        these would only spoil what W tells of fainter directions, to eps s_1/s_d.
+        """
         if not self.rank:
             return torch.zeros_like(v)
         inside = v - self.outside(v)[0]
@@ -227,6 +245,8 @@ class GramRowSpace(ExactRowSpace):
             return found + W @ ((W.T @ b) / s.square()[:, None])
 
         found = once(inside)
+        if not self.clear:
+            return found
         rest = inside - self.root.rmv(self.root.mv(found))
         for _ in range(STEPS):
             trial = found + once(rest)

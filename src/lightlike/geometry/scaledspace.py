@@ -67,11 +67,24 @@ class ScaledRowSpace(GramRowSpace):
         _, s, Z = torch.linalg.svd(self.norms[:, None] * self.factor)
         return Z.T, s
 
+    @property
+    def orthonormal(self) -> Tensor:
+        """N⁻¹ L⁻ᵀ."""
+        eye = torch.eye(self.rank, dtype=torch.float64, device=self.root.device)
+        inner: Tensor = torch.linalg.solve_triangular(self.factor.T, eye, upper=True)
+        return inner / self.norms[:, None]
+
     def coefficients(self, count: int) -> Tensor:
         """The first columns of N⁻¹ L⁻ᵀ Z."""
         Z = self.large[0][:, :count]
         inner: Tensor = torch.linalg.solve_triangular(self.factor.T, Z, upper=True)
         return inner / self.norms[:, None]
+
+    def invert(self, v: Tensor) -> Tensor:
+        """V S⁻² Vᵀ v with V = Aᵀ C, without products with Aᵀ A, which hide faint rows."""
+        C = self.coefficients(self.rank)
+        inner = C.T @ self.root.mv(v)
+        return self.root.rmv(C @ (inner / self.roots.square()[:, None]))
 
 
 def by_gram(root: Root, decomposition: Decomposition) -> GramRowSpace:

@@ -194,7 +194,8 @@ class Radical(Subspace):
             v: A vector (D,).
             tolerance: Twice max(K, D) · 2.2e-16, or that of the iteration, unless given.
         """
-        residual = float(self.rows.residuals(self._down(self._single(v)), self._down(v[:, None])))
+        column = self._down(self._single(v))
+        residual = float(self.rows.residuals(column, column))
         return CHANGES_NOTHING.judge(
             residual, self.rows.tolerance if tolerance is None else tolerance
         )
@@ -275,6 +276,9 @@ class Screen(Subspace):
         """Î⁺ v for one vector (D,) or many (D, c): x in the screen with Î x = Pᵀ v.
 
         For a gradient v it is the natural gradient. P is symmetric unless a precision was given.
+        The part along the faintest direction is known to 1e-16 s_1/s_d of itself where singular
+        vectors are held, else to 1e-16 (s_1/s_d)², but to 1e-2 at least; or as the iteration's
+        tolerance says.
         """
         columns = self._columns(v)
         up = columns if self.weights is None else columns * self.weights[:, None]
