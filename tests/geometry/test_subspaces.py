@@ -44,7 +44,7 @@ def agree(F, reference, method, seed=3):
     return radical, screen
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=14, deadline=None, derandomize=True)
 @given(
     st.lists(st.integers(1, 5), min_size=2, max_size=4),
     st.integers(1, 12),
