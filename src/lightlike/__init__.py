@@ -16,7 +16,10 @@ from lightlike.assess.questions import description_length, dimension
 from lightlike.demos import demo
 from lightlike.geometry.chain import DimensionChain, dimension_chain
 from lightlike.geometry.dimension import Dimension, SignificantDimension
+from lightlike.geometry.path import PathLength, fisher_length
 from lightlike.geometry.saturation import Saturation, saturation
+from lightlike.geometry.subspaces import subspaces
+from lightlike.geometry.tangent import Radical, Screen
 from lightlike.geometry.variation import (
     DimensionNear,
     DimensionPath,
@@ -46,9 +49,12 @@ __all__ = [
     "Fisher",
     "Likelihood",
     "Measurement",
+    "PathLength",
     "Plan",
+    "Radical",
     "Root",
     "Saturation",
+    "Screen",
     "SignificantDimension",
     "Sketch",
     "Spectrum",
@@ -63,6 +69,7 @@ __all__ = [
     "dimension_path",
     "errors",
     "fisher",
+    "fisher_length",
     "lengths",
     "likelihoods",
     "load",
@@ -72,4 +79,5 @@ __all__ = [
     "report",
     "saturation",
     "spectrum",
+    "subspaces",
 ]
