@@ -56,6 +56,10 @@ class ConsistencyError(LightlikeError, ArithmeticError):
     """Two independent computations of one quantity disagree."""
 
 
+class EstimateError(LightlikeError, ArithmeticError):
+    """An estimate from random draws that cannot be trusted, whatever its standard error says."""
+
+
 class StoreError(LightlikeError, ValueError):
     """A result file cannot be written, or is not a result file."""
 
