@@ -57,7 +57,7 @@ class ConsistencyError(LightlikeError, ArithmeticError):
 
 
 class EstimateError(LightlikeError, ArithmeticError):
-    """An estimate from random draws that cannot be trusted, whatever its standard error says."""
+    """A number that is estimated or fitted has no value that can be trusted."""
 
 
 class StoreError(LightlikeError, ValueError):

@@ -15,13 +15,13 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from lightlike.errors import PriorError
+from lightlike.length.eigenbasis import eigenbasis
 from lightlike.length.layer_evidence import LOG_RANGE, fit_layers
 from lightlike.length.layerwise import PerLayer
 from lightlike.length.prior import Prior, ResolvedPrior
 from lightlike.metric.root import Root
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
-from lightlike.spectrum.rounding import eigenvalue_floor
 
 
 def settle(
@@ -113,21 +113,14 @@ def evidence_curve(  # type: ignore[no-untyped-def]
     """
     n = problem.survey.observations
     delta = problem.theta - prior.mean
-    values, vectors = decomposition.vectors
-    floor = eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
-    if decomposition.rounding is not None:
-        floor = decomposition.first.floor
-    keep = values > floor
-    values, vectors = values[keep], vectors[:, keep]
-    both = torch.stack([g, delta], 1)
-    if decomposition.left:
-        both = (vectors.T @ decomposition.factor.mv(both)) / values.sqrt()[:, None]
-    else:
-        both = vectors.T @ both
+    root = decomposition.factor
+    assert isinstance(root, Root)
+    basis = eigenbasis(decomposition, root)
+    both = basis.parts(torch.stack([g, delta], 1))
     missed = 0.0
     if _is_sketch(decomposition):
         missed = max(0.0, float(g @ g - both[:, 0] @ both[:, 0]))
-    h = n * values
+    h = n * basis.values
     squares = (both[:, 1] - both[:, 0] / h).square()
 
     def razor(log_variance: float) -> float:

@@ -23,13 +23,13 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from lightlike.errors import CapacityError, PriorError
+from lightlike.length.eigenbasis import eigenbasis
 from lightlike.length.prior import ResolvedPrior
 from lightlike.metric.root import Root
 from lightlike.problem.parameters import Entry
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.memory import format_bytes
-from lightlike.spectrum.rounding import eigenvalue_floor
 from lightlike.spectrum.symmetric import cholesky
 
 # Search range of log σ² around 0: beyond it a variance is no longer a number that float64
@@ -157,9 +157,8 @@ def layer_evidence(
     """
     root, n = decomposition.factor, problem.survey.observations
     assert isinstance(root, Root)
-    values, vectors = decomposition.vectors
-    keep = values > eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
-    size = len(values) if decomposition.left else int(keep.sum())
+    basis = eigenbasis(decomposition, root)
+    size = root.shape[0] if decomposition.left else len(basis.values)
     need = 8.0 * (len(groups) + 5) * size**2
     if need > decomposition.budget:
         raise CapacityError(
@@ -170,8 +169,9 @@ def layer_evidence(
             "Isotropic('evidence').",
         )
     both = torch.stack([gradient, problem.theta - prior.mean], 1)
-    values, vectors = values[keep], vectors[:, keep]
-    sizes = (n * values).sqrt()
+    sizes = (n * basis.values).sqrt()
+    p, q = basis.parts(both).T
+    c = p / sizes - sizes * q
     tuned = torch.zeros_like(prior.variance, dtype=torch.bool)
     for entries in groups.values():
         for entry in entries:
@@ -179,17 +179,14 @@ def layer_evidence(
     given = torch.where(tuned, 0.0, prior.variance)
     fixed = None
     if decomposition.left:
-        p, q = ((vectors.T @ root.mv(both)) / values.sqrt()[:, None]).T
-        c = vectors @ (p / sizes - sizes * q)
+        c = basis.vectors @ c
         grams = [
             _gram(root, name, entries, decomposition.budget) for name, entries in groups.items()
         ]
         if bool((given > 0).any()):
             fixed = n * root.scaled(given.sqrt()).gram(decomposition.budget)
     else:
-        p, q = (vectors.T @ both).T
-        c = p / sizes - sizes * q
-        rows = sizes[:, None] * vectors.T
+        rows = sizes[:, None] * basis.vectors.T
         grams = []
         for entries in groups.values():
             mine = torch.cat([rows[:, e.start : e.stop] for e in entries], 1)

@@ -17,9 +17,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from lightlike.length.eigenbasis import Eigenbasis
 from lightlike.metric.root import Root
-from lightlike.spectrum.decomposition import Decomposition
-from lightlike.spectrum.rounding import eigenvalue_floor
 from lightlike.spectrum.symmetric import Shifted
 
 
@@ -118,29 +117,18 @@ class Screen(Posterior):
     With eigenvectors v_k of H, C = I − Σ_k (h_k/(1 + h_k)) v_k v_kᵀ.
 
     Args:
-        root: A Σ^½.
-        values: h_k, (k,).
-        vectors: Eigenvectors u_k of B Bᵀ (K, k) (left) or v_k of H (D, k).
-        left: Which.
+        basis: The v_k, with λ_k = h_k/N.
         trace: tr H.
         mean: Of the Laplace posterior; its part along the v_k is taken.
     """
 
-    def __init__(
-        self,
-        root: Root,
-        values: Tensor,
-        vectors: Tensor,
-        left: bool,
-        trace: float,
-        mean: Tensor,
-    ) -> None:
-        self.root, self.values, self.vectors, self.left = root, values, vectors, left
-        self.sizes = (values / root.problem.survey.observations).sqrt()
-        self.mean = self._out(self._in(mean[:, None]))[:, 0]
-        shrunk = values / (1.0 + values)
-        self.width = 0.5 * float((torch.log1p(values) - shrunk).sum())
-        self.spread = float(shrunk.sum()) + max(0.0, trace - float(values.sum()))
+    def __init__(self, basis: Eigenbasis, trace: float, mean: Tensor) -> None:
+        self.basis = basis
+        self.values = basis.root.problem.survey.observations * basis.values
+        self.mean = basis.sum(basis.parts(mean[:, None]))[:, 0]
+        shrunk = self.values / (1.0 + self.values)
+        self.width = 0.5 * float((torch.log1p(self.values) - shrunk).sum())
+        self.spread = float(shrunk.sum()) + max(0.0, trace - float(self.values.sum()))
 
     def deviations(self, count: int, generator: torch.Generator) -> Tensor:
         """Independent draws of x − m, (D, count)."""
@@ -148,31 +136,7 @@ class Screen(Posterior):
         # 1/√(1 + h) − 1 without cancellation.
         root = (1.0 + self.values).sqrt()
         change = -self.values / (root * (1.0 + root))
-        return u + self._out(change[:, None] * self._in(u))
-
-    def _in(self, x: Tensor) -> Tensor:
-        """v_kᵀx: (D, c) -> (k, c)."""
-        if not self.left:
-            return self.vectors.T @ x
-        return (self.vectors.T @ self.root.mv(x)) / self.sizes[:, None]
-
-    def _out(self, y: Tensor) -> Tensor:
-        """Σ v_k y_k: (k, c) -> (D, c)."""
-        if not self.left:
-            return self.vectors @ y
-        return self.root.rmv(self.vectors @ (y / self.sizes[:, None]))
-
-
-def top(
-    decomposition: Decomposition, scale: float, directions: int | None
-) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of H and their eigenvectors, those above 1 unless told how many."""
-    values, vectors = decomposition.vectors
-    floor = eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
-    values, vectors = values.flip(0), vectors.flip(1)
-    count = int((values > floor).sum())
-    count = min(count, int((scale * values > 1.0).sum()) if directions is None else directions)
-    return scale * values[:count], vectors[:, :count]
+        return u + self.basis.sum(change[:, None] * self.basis.parts(u))
 
 
 def normal(rows: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from lightlike.errors import DataError, choice_error
 from lightlike.length.description import DescriptionLength
 from lightlike.length.draws import check_draws, check_precision
+from lightlike.length.eigenbasis import eigenbasis
 from lightlike.length.evidence import settle
 from lightlike.length.gaussian import (
     expand,
@@ -28,7 +29,7 @@ from lightlike.length.gaussian import (
     scaled_by,
     shift_frozen,
 )
-from lightlike.length.posteriors import Laplace, MeanField, Posterior, Screen, squared_columns, top
+from lightlike.length.posteriors import Laplace, MeanField, Posterior, Screen, squared_columns
 from lightlike.length.prior import Prior, ResolvedPrior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
@@ -96,8 +97,10 @@ def variational(
     if posterior == "mean_field":
         q = MeanField(problem.survey.observations * squared_columns(root), q.mean)
     elif posterior == "screen":
-        values, vectors = top(scaled, scale, directions)
-        q = Screen(root, values, vectors, scaled.left, scale * scaled.explicit.trace, q.mean)
+        n = problem.survey.observations
+        basis = eigenbasis(scaled, root, scale / n)
+        count = int((n * basis.values > 1.0).sum()) if directions is None else directions
+        q = Screen(basis.top(count), scale * scaled.explicit.trace, q.mean)
     fit, stderr = expected_loss(F, resolved, root, q, draws // 2, seed)
     return replace(
         razor,
