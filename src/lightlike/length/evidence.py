@@ -41,6 +41,12 @@ def settle(
     resolved = prior.resolve(problem)
     if not prior.by_evidence:
         return resolved
+    if isinstance(prior, PerLayer) and _is_sketch(decomposition):
+        raise PriorError(
+            "Variances of layers are not fitted to sketches.",
+            "A sketch misses a part of the gradient of every layer.",
+            "Give the variances as numbers, or fit one with Isotropic('evidence').",
+        )
     if gradient is None:
         raise PriorError(
             f"{type(prior).__name__}('evidence') needs labels.",
@@ -49,12 +55,6 @@ def settle(
         )
     if not isinstance(prior, PerLayer):
         return fit_variance(problem, resolved, decomposition, gradient)
-    if _is_sketch(decomposition):
-        raise PriorError(
-            "Variances of layers are not fitted to sketches.",
-            "A sketch misses a part of the gradient of every layer.",
-            "Give the variances as numbers, or fit one with Isotropic('evidence').",
-        )
     try:
         start = fit_variance(problem, resolved, decomposition, gradient).variance[0]
     except PriorError:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import Tensor, nn
 
 from lightlike.errors import PriorError
@@ -21,10 +22,9 @@ from lightlike.problem.isolation import isolated
 from lightlike.problem.parameters import Entry
 from lightlike.problem.problem import Problem
 
-# How many standard errors a variance may lie off the one a Hugging Face model's own initialiser
-# gives. It is compared for tensors of some size only; one that is constant has to be so exactly.
-STANDARD_ERRORS = 8.0
-ENOUGH = 16
+# Probability below which the values that a Hugging Face model's own initialiser gave are not those
+# of the scheme that was read.
+IMPROBABLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,9 @@ class FromInitialisation(Prior):
                     scheme = pretrained_scheme(pretrained[prefix], inner, parameters[name])
                     own = copies[prefix].get(inner)
                     schemes.append(scheme if scheme is None or _agrees(scheme, own) else None)
+            if prefix is not None and any(schemes):
+                # Of tied names the model's own initialiser has settled which one counts.
+                schemes = [scheme for scheme in schemes if scheme is not None]
             found.append(_one(model, entry, schemes))
         return found
 
@@ -194,7 +197,11 @@ def _one(model: nn.Module, entry: Entry, schemes: list[Scheme | None]) -> Scheme
 
 def _same(one: Scheme, other: Scheme) -> bool:
     pairs = ((one.mean, other.mean), (one.variance, other.variance))
-    return all(bool((torch.as_tensor(a) == torch.as_tensor(b)).all()) for a, b in pairs)
+    return all(bool((_exact(a) == _exact(b)).all()) for a, b in pairs)
+
+
+def _exact(value: float | Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def _agrees(scheme: Scheme, own: Tensor | None) -> bool:
@@ -211,9 +218,9 @@ def _agrees(scheme: Scheme, own: Tensor | None) -> bool:
     n = int(drawn.sum())
     if n == 0:
         return True
-    ratio = float((off[drawn] / variance[drawn]).mean())
-    # A tensor of few entries says little; that it is not constant can be seen all the same.
-    return ratio > 0 and (n < ENOUGH or abs(ratio - 1) <= STANDARD_ERRORS * math.sqrt(2 / n))
+    # n normal numbers have n·ratio ~ χ²_n; numbers with lighter tails stray less.
+    total = float((off[drawn] / variance[drawn]).sum())
+    return bool(min(chi2.cdf(total, n), chi2.sf(total, n)) > IMPROBABLE)
 
 
 def _reinitialised(host: Any) -> dict[str, Tensor]:
@@ -235,4 +242,8 @@ def _built(factory: Callable[[], Any], seed: int) -> Any:
 
 
 def _flat(value: float | Tensor, entry: Entry, like: Tensor) -> Tensor:
-    return torch.as_tensor(value).to(like).expand(entry.shape).reshape(-1)
+    return (
+        torch.as_tensor(value, dtype=torch.float64, device=like.device)
+        .expand(entry.shape)
+        .reshape(-1)
+    )

@@ -87,7 +87,7 @@ class LayerEvidence:
         inverse = torch.cholesky_inverse(factor)
         value = 0.5 * float(self.c @ w) + float(factor.diagonal().log().sum())
         gamma = np.array([float((inverse * gram).sum()) for gram in self.grams])
-        moved = np.array([float(w @ (gram @ w)) for gram in self.grams])
+        moved = np.array([max(0.0, float(w @ (gram @ w))) for gram in self.grams])
         return Point(value, variances * gamma, variances * moved)
 
 
