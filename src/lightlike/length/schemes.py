@@ -49,6 +49,11 @@ def affine(module: nn.Linear, name: str, _: Tensor) -> Scheme | None:
     return Scheme(0.0, 1.0 / (3.0 * fans(module.weight.shape)[0]))
 
 
+def bilinear(module: nn.Bilinear, name: str, _: Tensor) -> Scheme | None:
+    """U(±1/√(first inputs)) for weight and bias."""
+    return Scheme(0.0, 1.0 / (3.0 * module.in1_features)) if name in ("weight", "bias") else None
+
+
 def table(module: nn.Embedding, name: str, parameter: Tensor) -> Scheme | None:
     """N(0, 1), the row of the padding token 0."""
     return _rows(module, parameter, 1.0) if name == "weight" else None
@@ -79,7 +84,8 @@ def attention(_: nn.MultiheadAttention, name: str, parameter: Tensor) -> Scheme 
 
 
 RULES: tuple[tuple[tuple[type[nn.Module], ...], Rule], ...] = (
-    ((nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd), affine),
+    ((nn.Linear, nn.modules.conv._ConvNd), affine),
+    ((nn.Bilinear,), bilinear),
     ((nn.Embedding, nn.EmbeddingBag), table),
     (
         (
