@@ -28,6 +28,7 @@ from lightlike.spectrum.decomposition import decompose
 
 # Effective draws below which, and standard errors above which, in nats, an estimate says nothing.
 FEWEST, LARGEST = 5.0, 0.5
+REMEDY = "Take more draws, a larger epsilon, or a narrower prior."
 
 
 def interpolating(
@@ -50,7 +51,8 @@ def interpolating(
 
     Raises:
         ChoiceError: if ε is not a positive number, or there are fewer than two draws.
-        EstimateError: if the draws say nothing of the mean: few of them make up nearly all of it.
+        EstimateError: if the draws say nothing of the mean: few of them make up nearly all of it,
+            or θ̂, though a likely point of the prior, lies where none of them does.
         PriorError: if the prior does not fit.
     """
     check_draws(draws)
@@ -72,7 +74,14 @@ def interpolating(
             f"log E det(I + Î/ε)^½ = {mean.value:.4g} ± {mean.stderr:.2g}.",
             "The mean is made of a few rare draws, and of rarer ones that have not been seen: even "
             "its standard error means nothing.",
-            "Take more draws, a larger epsilon, or a narrower prior.",
+            REMEDY,
+        )
+    if here - improbability(F, resolved) > mean.value + math.log(draws):
+        raise EstimateError(
+            f"At θ̂, a likely point of the prior, ½ log det(I + Î/ε) is {here:.4g}; of {draws:,} "
+            f"draws the log mean is {mean.value:.4g}.",
+            "Regions like that of θ̂ would make up the mean, and no draw has fallen into one.",
+            REMEDY,
         )
     return replace(
         length,
@@ -87,6 +96,13 @@ def interpolating(
             "error is that of the prior's normaliser, whose tail may hold rare draws not seen yet."
         ),
     )
+
+
+def improbability(F: Fisher, prior: ResolvedPrior) -> float:
+    """How much less log-density θ̂ has under the prior than a typical draw, or 0 if it has more."""
+    free = prior.variance > 0
+    delta = (F.problem.theta - prior.mean)[free]
+    return max(0.0, 0.5 * float((delta.square() / prior.variance[free] - 1.0).sum()))
 
 
 def half_logdet(F: Fisher, prior: ResolvedPrior, epsilon: float) -> float:
