@@ -66,17 +66,17 @@ def log_mean(variance, epsilon):
 def test_the_prior_term_of_a_bernoulli_rate(variance, epsilon):
     F = rate(20, 6)
     length = ll.lengths.interpolating(
-        F, prior=Isotropic(variance), epsilon=epsilon, draws=200, seed=1
+        F, prior=Isotropic(variance), epsilon=epsilon, draws=60, seed=1
     )
     here = 0.5 * math.log1p(information(math.log(6 / 14)) / epsilon)
     expected = log_mean(variance, epsilon) - here
     assert abs(length.prior_term - expected) < 4 * length.stderr
-    assert 0 < length.stderr < 0.2
+    assert 0 < length.stderr < 0.4
     gaussian = ll.description_length(F, prior=Isotropic(variance))
     assert length.total == pytest.approx(gaussian.total + length.prior_term, rel=1e-12)
     assert length.complexity == gaussian.complexity
     assert (length.name, length.kind) == ("interpolating", "estimated")
-    assert 5 < length.effective_draws <= 200
+    assert 5 < length.effective_draws <= 60
     assert length.prior["epsilon"] == epsilon
 
 
@@ -90,11 +90,22 @@ TABLE = {
 
 @pytest.mark.parametrize("case", TABLE)
 def test_the_length_of_bernoulli_labels_as_their_number_grows(case):
+    grows(case, (20, 200))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TABLE)
+def test_the_length_of_many_bernoulli_labels(case):
+    grows(case, (2000,))
+
+
+def grows(case, sizes):
     epsilon, precision = case
-    for n, exact in TABLE[case].items():
+    for n in sizes:
+        exact = TABLE[case][n]
         F = rate(n, 3 * n // 10)
         length = ll.lengths.interpolating(
-            F, prior=Isotropic(1 / precision), epsilon=epsilon, draws=100
+            F, prior=Isotropic(1 / precision), epsilon=epsilon, draws=40
         )
         # Laplace's error is O(1/N): within 2/N nats here.
         assert abs(length.total - exact) < 4 * length.stderr + 2 / n
@@ -102,18 +113,18 @@ def test_the_length_of_bernoulli_labels_as_their_number_grows(case):
 
 def test_jeffreys_prior_is_the_limit():
     """ε → 0, then σ → ∞: the log normaliser of √F dt tends to log π, the length to the razor's."""
-    n, h, variance, epsilon = 400, 120, 1e3, 1e-12
+    n, h, variance, epsilon = 100, 30, 300.0, 1e-12
     F = rate(n, h)
-    length = ll.lengths.interpolating(F, prior=Isotropic(variance), epsilon=epsilon, draws=800)
+    length = ll.lengths.interpolating(F, prior=Isotropic(variance), epsilon=epsilon, draws=400)
     t = math.log(h / (n - h))
     flat = length.prior_term + 0.5 * math.log(information(t))
     flat += 0.5 * math.log(2 * math.pi * variance)
-    # ∫ √F dt = π, and exp(−t²/2σ²) takes 0.005 of its logarithm away.
-    assert abs(flat - math.log(math.pi) + 0.0049) < 4 * length.stderr + 1e-3
+    # ∫ √F dt = π; under √F/π the variance of t is π², which exp(−t²/2σ²) cuts.
+    assert abs(flat - math.log(math.pi) + math.pi**2 / (2 * variance)) < 4 * length.stderr + 1e-3
     # Rissanen's stochastic complexity, NLL + ½ log(N/2π) + log ∫ √F.
     jeffreys = length.fit + 0.5 * math.log(n / (2 * math.pi)) + math.log(math.pi)
-    assert abs(length.total - jeffreys) < 4 * length.stderr + 0.02
-    assert length.stderr < 0.12
+    assert abs(length.total - jeffreys) < 4 * length.stderr + 0.05
+    assert length.stderr < 0.15
 
 
 def test_the_gaussian_prior_is_the_limit():
@@ -130,7 +141,7 @@ def test_null_directions_are_no_trouble():
     labels = torch.cat([torch.zeros(14), torch.ones(6)]).long()
     t = math.log(14 / 6) / 2
     F = ll.fisher(Logits([t, -t]), (torch.zeros(20, 1), labels), "categorical")
-    length = ll.lengths.interpolating(F, prior=Isotropic(1.0), epsilon=1.0, draws=150)
+    length = ll.lengths.interpolating(F, prior=Isotropic(1.0), epsilon=1.0, draws=60)
     assert abs(length.total - 13.4819151725) < 4 * length.stderr + 2 / 20
     assert length.dimension == 1
 
