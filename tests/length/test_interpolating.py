@@ -111,6 +111,7 @@ def grows(case, sizes):
         assert abs(length.total - exact) < 4 * length.stderr + 2 / n
 
 
+@pytest.mark.slow
 def test_jeffreys_prior_is_the_limit():
     """ε → 0, then σ → ∞: the log normaliser of √F dt tends to log π, the length to the razor's."""
     n, h, variance, epsilon = 100, 30, 300.0, 1e-12
