@@ -62,6 +62,17 @@ def test_unequal_variances_and_held_parameters(case):
     assert length.name == "variational"
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_parts_in_the_radical_cost_nothing_however_large(method):
+    r = Regression.seeded(20, 40, 7, 0.1, 0.5, 3)
+    points = r.points(0.5)
+    theta = points["ml"] + 1e6 * (points["other ml"] - points["ml"])
+    F = ll.fisher(r.model(theta), r.data, r.likelihood)
+    F._decompositions["auto", None] = F.decomposition(method)
+    length = ll.lengths.variational(F, prior=Isotropic(0.5), draws=8)
+    assert length.total == pytest.approx(r.evidence(0.5), rel=1e-8)
+
+
 def test_a_mean_field_pays_for_the_correlations():
     """½ (Σ log P_jj − log det P) more than the exact evidence, P the posterior's precision."""
     g = np.random.default_rng(0)

@@ -92,7 +92,7 @@ def interpolating(
         name="interpolating",
         effective_draws=mean.effective,
         validity=(
-            "Laplace's approximation with relative error O(1/N) at regular points; the standard "
+            "Laplace's approximation, off by O(1/N) where the metric is regular; the standard "
             "error is that of the prior's normaliser, whose tail may hold rare draws not seen yet."
         ),
     )

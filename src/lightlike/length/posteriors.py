@@ -69,7 +69,7 @@ class Laplace(Posterior):
         self.root, self.shifted, self.left = root, shifted, left
         self.observations = root.problem.survey.observations
         self.width, self.spread = 0.5 * (logdet - gamma), gamma
-        self.mean = z - self._shrunk((b + z)[:, None])[:, 0]
+        self.mean = self._mean(z, b)
 
     def deviations(self, count: int, generator: torch.Generator) -> Tensor:
         """Independent draws of x − m, (D, count)."""
@@ -83,12 +83,14 @@ class Laplace(Posterior):
         solved = self.shifted.solve(scale * self.root.mv(u) + v)
         return u - scale * self.root.rmv(solved)
 
-    def _shrunk(self, x: Tensor) -> Tensor:
-        """C x for a block (D, c)."""
-        if not self.left:
-            return self.shifted.solve(x)
+    def _mean(self, z: Tensor, b: Tensor) -> Tensor:
+        """The mean z − C(b + z) = C(H z − b), without z itself, large along the radical."""
         n = self.observations
-        return x - n * self.root.rmv(self.shifted.solve(self.root.mv(x)))
+        if not self.left:
+            image = n * self.root.rmv(self.root.mv(z)) - b
+            return self.shifted.solve(image[:, None])[:, 0]
+        solved = self.shifted.solve(self.root.mv(b + z)[:, None])[:, 0]
+        return n * self.root.rmv(solved) - b
 
 
 class MeanField(Posterior):
