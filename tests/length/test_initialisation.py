@@ -53,7 +53,7 @@ MODULES = {
 def test_schemes_are_those_of_many_copies(case):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        copies = [dict(MODULES[case]().named_parameters()) for _ in range(60)]
+        copies = [dict(MODULES[case]().named_parameters()) for _ in range(30)]
     model = MODULES[case]()
     for name, parameter in model.named_parameters():
         scheme = scheme_of(model, name, parameter)

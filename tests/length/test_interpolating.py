@@ -66,17 +66,17 @@ def log_mean(variance, epsilon):
 def test_the_prior_term_of_a_bernoulli_rate(variance, epsilon):
     F = rate(20, 6)
     length = ll.lengths.interpolating(
-        F, prior=Isotropic(variance), epsilon=epsilon, draws=60, seed=1
+        F, prior=Isotropic(variance), epsilon=epsilon, draws=40, seed=1
     )
     here = 0.5 * math.log1p(information(math.log(6 / 14)) / epsilon)
     expected = log_mean(variance, epsilon) - here
     assert abs(length.prior_term - expected) < 4 * length.stderr
-    assert 0 < length.stderr < 0.4
+    assert 0 < length.stderr < 0.5
     gaussian = ll.description_length(F, prior=Isotropic(variance))
     assert length.total == pytest.approx(gaussian.total + length.prior_term, rel=1e-12)
     assert length.complexity == gaussian.complexity
     assert (length.name, length.kind) == ("interpolating", "estimated")
-    assert 5 < length.effective_draws <= 60
+    assert 5 < length.effective_draws <= 40
     assert length.prior["epsilon"] == epsilon
 
 
@@ -105,7 +105,7 @@ def grows(case, sizes):
         exact = TABLE[case][n]
         F = rate(n, 3 * n // 10)
         length = ll.lengths.interpolating(
-            F, prior=Isotropic(1 / precision), epsilon=epsilon, draws=40
+            F, prior=Isotropic(1 / precision), epsilon=epsilon, draws=30
         )
         # Laplace's error is O(1/N): within 2/N nats here.
         assert abs(length.total - exact) < 4 * length.stderr + 2 / n
@@ -131,8 +131,8 @@ def test_jeffreys_prior_is_the_limit():
 def test_the_gaussian_prior_is_the_limit():
     F = rate(20, 6)
     gaussian = ll.description_length(F, prior=Isotropic(2.0)).total
-    for epsilon in (1e3, 1e6, 1e9):
-        length = ll.lengths.interpolating(F, prior=Isotropic(2.0), epsilon=epsilon, draws=20)
+    for epsilon in (1e3, 1e9):
+        length = ll.lengths.interpolating(F, prior=Isotropic(2.0), epsilon=epsilon, draws=10)
         assert abs(length.total - gaussian) <= 0.25 / epsilon
         assert length.stderr <= 0.25 / epsilon
 

@@ -145,7 +145,7 @@ class Blocks:
         return ll.fisher(model, self.r.data, ll.likelihoods.Gaussian(NOISE))
 
 
-@pytest.mark.parametrize("method", ["gram", "metric", "svd"])
+@pytest.mark.parametrize("method", ["gram", "metric"])
 @pytest.mark.parametrize("shape", [((6, 5), 40), ((30, 25), 20)], ids=["D<K", "D>K"])
 def test_fitted_variances_minimise_the_exact_evidence(shape, method):
     blocks = Blocks(*shape)

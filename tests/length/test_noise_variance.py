@@ -26,8 +26,7 @@ def exact(r, log_noise, variance, mean=0.0):
     return Regression(r.X, r.Y, math.exp(log_noise)).evidence(variance, mean)
 
 
-@pytest.mark.parametrize("start", [0.01, 100.0])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "start"), [*zip(CASES, (0.01, 2.0, 100.0), strict=True)])
 def test_it_maximises_the_exact_evidence(case, start):
     r = Regression.seeded(*CASES[case])
     g = np.random.default_rng(0)
@@ -46,7 +45,7 @@ def test_it_maximises_the_exact_evidence(case, start):
             partial(exact, r, variance=variance, mean=at),
             bounds=(-12, 8), method="bounded", options={"xatol": 1e-11},
         )  # fmt: skip
-        for theta in (np.zeros(r.D), g.standard_normal(r.D), np.linalg.pinv(r.X) @ r.Y):
+        for theta in (g.standard_normal(r.D), np.linalg.pinv(r.X) @ r.Y):
             F = ll.fisher(r.model(theta), r.data, ll.likelihoods.Gaussian(start))
             found = ll.lengths.noise_variance(F, prior=prior)
             assert found.variance == pytest.approx(math.exp(best.x), rel=1e-6)

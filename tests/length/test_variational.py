@@ -183,7 +183,7 @@ def test_posteriors_are_those_of_explicit_matrices(case, method):
         width = 0.5 * float(cov.trace() - 31 - torch.logdet(cov))
         assert q.width == pytest.approx(width, rel=1e-9)
         assert q.spread == pytest.approx(float((H @ cov).trace()), rel=1e-9)
-        n = 20_000
+        n = 5_000
         y = q.deviations(n, torch.Generator().manual_seed(0))
         assert y.shape == (31, n)
         # Entries of a sample covariance have variance (c_ii c_jj + c_ij²)/n.
@@ -202,15 +202,15 @@ def trained(labels=True):
 def test_different_posteriors_of_a_network():
     F = trained()
     lengths = {
-        kind: ll.lengths.variational(F, prior=Isotropic(0.5), posterior=kind, draws=60)
+        kind: ll.lengths.variational(F, prior=Isotropic(0.5), posterior=kind, draws=30)
         for kind in ("laplace", "mean_field", "screen")
     }
     for kind, length in lengths.items():
         assert length.total == length.fit + length.displacement + length.complexity
         assert length.complexity > 0
-        assert 0 < length.stderr < 2
+        assert 0 < length.stderr < 4
         assert length.kind == "estimated"
-        assert length.effective_draws == 30
+        assert length.effective_draws == 15
         assert length.prior["posterior"] == kind
         assert "never below" in length.validity
     razor = ll.description_length(F, prior=Isotropic(0.5))
@@ -228,7 +228,7 @@ def test_never_below_the_exact_length_of_a_network():
     nll = (torch.nn.functional.softplus(h) - y[:, 0] * h).sum(1)
     exact = math.log(len(nll)) - float(torch.logsumexp(-nll, 0))
     for kind in ("laplace", "mean_field", "screen"):
-        length = ll.lengths.variational(F, prior=Isotropic(), posterior=kind, draws=80)
+        length = ll.lengths.variational(F, prior=Isotropic(), posterior=kind, draws=40)
         assert length.total > exact - 4 * length.stderr
 
 
