@@ -60,6 +60,10 @@ class ComparisonError(LightlikeError, ValueError):
     """Measurements cannot be compared."""
 
 
+class EstimateError(LightlikeError, ArithmeticError):
+    """A number that is estimated or fitted has no value that can be trusted."""
+
+
 class StoreError(LightlikeError, ValueError):
     """A result file cannot be written, or is not a result file."""
 

@@ -87,6 +87,12 @@ class Evaluator:
                 clone.values[name] = placed.requires_grad_(mine.requires_grad)
         return clone
 
+    def under(self, likelihood: Likelihood) -> Evaluator:
+        """The same model at the same point, its outputs those of another likelihood."""
+        clone = copy.copy(self)
+        clone.likelihood = likelihood
+        return clone
+
     @property
     def leaves(self) -> dict[str, Tensor]:
         """The copies of the selected parameters, by canonical name."""
