@@ -13,6 +13,8 @@ from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
 from lightlike.demos import demo
 from lightlike.geometry.dimension import Dimension, SignificantDimension
+from lightlike.geometry.flow import walk
+from lightlike.geometry.walk import Walk
 from lightlike.length import priors
 from lightlike.length.description import DescriptionLength
 from lightlike.metric.fisher import Fisher, fisher
@@ -34,6 +36,7 @@ __all__ = [
     "SignificantDimension",
     "Sketch",
     "Spectrum",
+    "Walk",
     "demo",
     "description_length",
     "dimension",
@@ -46,4 +49,5 @@ __all__ = [
     "plan",
     "priors",
     "spectrum",
+    "walk",
 ]
