@@ -69,8 +69,7 @@ class Dual(Linearisation):
     def __init__(self, root: Root, weights: Tensor | None, epsilon: float, memory: float) -> None:
         self.root, self.weights = root, weights
         self.rows, columns = root.shape
-        scaled = root if weights is None else root.scaled(weights.sqrt())
-        matrix = scaled.gram(memory)
+        matrix = _gram_of(root, weights, memory)
         rounding = self.rows * torch.finfo(matrix.dtype).eps * float(matrix.norm())
         free = columns if weights is None else int((weights > 0).sum())
         self._values = self._vectors = self._factor = None
@@ -151,13 +150,13 @@ class Primal(Linearisation):
     def _place(self, v: Tensor) -> Tensor:
         if self._free is None:
             return v
-        placed: Tensor = v.new_zeros(self._columns)
+        placed = v.new_zeros(self._columns)
         placed[self._free] = v
         return placed
 
     def _lift(self, moment: Tensor) -> Tensor:
         scaled = moment if self._scale is None else moment * self._scale
-        lifted = self._vectors @ (self._inverse * (self._vectors.T @ scaled))
+        lifted: Tensor = self._vectors @ (self._inverse * (self._vectors.T @ scaled))
         return lifted if self._scale is None else lifted * self._scale
 
 
@@ -194,6 +193,19 @@ def linearise(
     if fitting[0] == (dual, rows):
         return Dual(root, weights, epsilon, memory)
     return Primal(root, weights, epsilon)
+
+
+def _gram_of(root: Root, weights: Tensor | None, memory: float) -> Tensor:
+    """A W Aᵀ, (K, K)."""
+    if weights is None:
+        return root.gram(memory)
+    free = torch.nonzero(weights)[:, 0]
+    if len(free) > 2 * root.shape[0]:
+        return root.scaled(weights.sqrt()).gram(memory)
+    # The columns that move are no more than two matrices of that size, and few of all.
+    scale = weights[free].sqrt()
+    part = torch.cat([slab[:, free] * scale for slab in root.slabs("Gram matrix")])
+    return part @ part.T
 
 
 def _metric_of(root: Root, free: Tensor) -> Tensor:

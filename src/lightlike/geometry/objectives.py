@@ -126,13 +126,14 @@ class Falling(Objective):
                     "Return one number made of the given vector by PyTorch operations.",
                 )
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        if not math.isfinite(float(value)) or not bool(torch.isfinite(gradient).all()):
+        found = float(value.detach())
+        if not math.isfinite(found) or not bool(torch.isfinite(gradient).all()):
             raise ModelError(
                 f"The objective {self.name} or its gradient is NaN or infinite.",
                 "There is no direction to go in.",
                 "Check it at the model's own parameters; smooth what has no slope there.",
             )
-        return float(value), gradient
+        return found, gradient
 
 
 ETA = 0.03

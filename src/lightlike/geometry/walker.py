@@ -20,6 +20,8 @@ CORRECTIONS = 4
 SHORTEST = 1e-4
 SNAP_SHARE = 0.02
 SNAP_TRIALS = 8
+# A fall by a smaller share of the objective's size is none.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Walker:
             found = self.settle(theta, around, length * pull[1] + back[1])
             snaps = self.objective.snaps
             if found.divergence <= self.budget and (
-                snaps or self.objective.value(found.theta) < value
+                snaps or self.objective.value(found.theta) < value - ROUNDING * abs(value)
             ):
                 self.length = length
                 return self.snapped(found, around, length) if snaps else found
