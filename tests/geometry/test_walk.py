@@ -232,3 +232,25 @@ def test_a_part_of_the_matrix_is_refused():
     scaled = ll.Fisher(F.root.scaled(torch.ones(15, dtype=torch.float64)))
     with pytest.raises(ChoiceError, match="prior"):
         ll.walk(scaled, "norm")
+
+
+def test_at_the_goal_there_is_nothing_to_do():
+    model = nn.Linear(3, 2).double()
+    for p in model.parameters():
+        p.data = torch.round(4 * normal(*p.shape)) / 4
+    F = ll.fisher(model, (normal(2, 3),), "gaussian")
+    for walk in (ll.walk(F, "grid", step=0.25), ll.walk(F, F.problem.theta)):
+        assert len(walk.steps) == 1
+        assert "as low as" in walk.stopped
+        assert walk.steps[0].objective == 0.0
+
+
+def test_settings_of_the_caller_do_not_matter():
+    model, x = network(4, 9, 3), normal(5, 4)
+    F = ll.fisher(model, (x,), "categorical")
+    walk = ll.walk(F, "norm", max_steps=3)
+    with torch.inference_mode():
+        inside = ll.walk(F, "norm", max_steps=3)
+        nll = ll.walk(F, lambda theta: theta.square().sum(), max_steps=2)
+    assert torch.equal(inside.theta, walk.theta)
+    assert nll.steps[-1].objective < nll.steps[0].objective

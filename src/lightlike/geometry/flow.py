@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -157,6 +157,9 @@ def _follow(
     least, patience = tolerance * abs(best), PATIENCE if soft.auto or goal.snaps else 1
     stopped = "all steps were taken"
     for _ in progress.track(range(max_steps), "Walking", max_steps):
+        if not bool(goal.pull(here.theta)[0].any()):
+            stopped = "the objective is as low as it can be"
+            break
         around = look_around(walker, here, soft.value, memory)
         found = walker.advance(here, around)
         if found is None:
@@ -217,6 +220,8 @@ def _controls(
 def _check(
     F: Fisher, budget: float, max_steps: int, epsilon: float | str, tolerance: float
 ) -> None:
+    if not isinstance(F, Fisher):
+        raise choice_error("F", F, ["a Fisher matrix from lightlike.fisher"])
     if F.root.weights is not None or F.root.layer is not None:
         raise ChoiceError(
             "The Fisher matrix is that of a prior's scale or of one layer.",
@@ -225,7 +230,7 @@ def _check(
         )
     if not (isinstance(budget, Real) and 0.0 < budget < math.inf):
         raise choice_error("budget", budget, ["a finite number above 0, nats per observation"])
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+    if not (isinstance(max_steps, Integral) and max_steps >= 1):
         raise choice_error("max_steps", max_steps, ["a whole number, 1 or more"])
     known = epsilon == "auto" or (isinstance(epsilon, Real) and 0.0 <= epsilon < math.inf)
     if not known:

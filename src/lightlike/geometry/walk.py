@@ -50,7 +50,7 @@ class Control:
     divergence: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Walk:
     """A path on which an objective falls and predictions stay.
 

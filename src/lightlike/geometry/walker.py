@@ -121,7 +121,7 @@ class Walker:
         """Put as many of the nearest weights on their goal as the budget allows."""
         goal = self.objective.goal(here.theta)
         away = (here.theta - goal).abs()
-        order = torch.argsort(away)
+        order = torch.argsort(away, stable=True)
         done = int((away == 0).sum())
         left = length * around.pull[1] + around.back[1]
         best, count, rising = here, min(self.snap, len(order) - done), True
