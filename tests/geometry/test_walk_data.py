@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import distributions as td
 from torch import nn
 
@@ -177,3 +179,27 @@ def test_outputs_that_run_away_are_refused():
     walk = ll.walk(F, torch.full((25,), 1e200, dtype=torch.float64), max_steps=2)
     assert walk.divergence <= walk.budget
     assert bool(torch.isfinite(walk.theta).all())
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 1000), st.floats(-8, -1), st.sampled_from(["norm", "sparse"]), st.booleans())
+def test_the_budget_is_kept(seed, exponent, objective, soft):
+    """Whatever the network, budget and objective; and what a walk found is no worse."""
+    model = filled(nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3)))
+    model[0].weight.data = normal(6, 3, seed=seed)
+    x, budget = normal(3, 3, seed=seed + 1), 10.0**exponent
+    F = ll.fisher(model, (x,), "categorical")
+    walk = ll.walk(F, objective, budget=budget, max_steps=4, epsilon="auto" if soft else 0.0)
+    assert all(step.divergence <= budget for step in walk.steps)
+    assert float(divergences(model, loaded(model, walk), x).mean()) <= budget * (1 + 1e-9) + 1e-15
+    assert walk.steps[-1].objective <= walk.steps[0].objective
+
+
+def test_nothing_is_as_large_as_the_metric():
+    """A matrix of D × D would take 58 GB here; the memory that may be used is 100 MB."""
+    layers = nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+    model = filled(nn.Sequential(*layers), scale=0.05)
+    F = ll.fisher(model, (normal(6, 64),), "categorical")
+    walk = ll.walk(F, "norm", max_steps=2, memory="100 MB")
+    assert walk.steps[1].radical == 85_002 - 54
+    assert walk.steps[-1].squared_norm < 0.5 * walk.steps[0].squared_norm
