@@ -1,7 +1,7 @@
 """Shrink or thin out networks for handwritten digits along directions that change no prediction.
 
-python examples/walk.py            # the network of `lightlike demo`, about two minutes of CPU
-python examples/walk.py --wide     # 64-256-256-10 on 500 digits too, where the radical is large
+python examples/walk.py            # the network of `lightlike demo`, about a minute of CPU
+python examples/walk.py --wide     # 64-256-256-10 on 500 digits too, three minutes more
 """
 
 import sys
