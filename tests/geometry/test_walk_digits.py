@@ -46,8 +46,8 @@ def check(walk, model, data, share):
     gone = 1 - float(after.square().sum() / before.square().sum())
     zeros = float((after == 0).double().mean())
     assert (zeros if walk.objective == "sparse" else gone) >= share
-    random = walk.controls[0]
-    assert random.divergence > 100 * walk.divergence
+    # A random line of that length does not fit in the budget.
+    assert walk.controls[0].divergence > BUDGET
     assert walk.held_out.observations == 360
 
 
