@@ -16,6 +16,7 @@ from lightlike.assess.questions import description_length, dimension
 from lightlike.demos import demo
 from lightlike.geometry.chain import DimensionChain, dimension_chain
 from lightlike.geometry.dimension import Dimension, SignificantDimension
+from lightlike.geometry.flow import walk
 from lightlike.geometry.path import PathLength, fisher_length
 from lightlike.geometry.saturation import Saturation, saturation
 from lightlike.geometry.subspaces import subspaces
@@ -27,6 +28,7 @@ from lightlike.geometry.variation import (
     dimension_near,
     dimension_path,
 )
+from lightlike.geometry.walk import Walk
 from lightlike.length import priors
 from lightlike.length.description import DescriptionLength
 from lightlike.metric.fisher import Fisher, fisher
@@ -58,6 +60,7 @@ __all__ = [
     "SignificantDimension",
     "Sketch",
     "Spectrum",
+    "Walk",
     "between",
     "compare",
     "demo",
@@ -80,4 +83,5 @@ __all__ = [
     "saturation",
     "spectrum",
     "subspaces",
+    "walk",
 ]
