@@ -17,11 +17,14 @@ from torch import Tensor
 
 from lightlike.errors import DataError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
+from lightlike.problem.likelihoods import Bernoulli, Categorical
+from lightlike.problem.problem import Problem
 
 Counts = Sequence[int] | np.ndarray | Tensor
 
 # Whole numbers that float64 holds, with room for their sums.
 MOST = 10**9
+LABELS = "Exact minimax code of labels that does not look at inputs."
 
 
 def nml(counts: Counts) -> CodeLength:
@@ -47,7 +50,7 @@ def nml(counts: Counts) -> CodeLength:
         stderr=0.0,
         kind="exact",
         observations=n,
-        note="Exact minimax code of labels without inputs.",
+        note=LABELS,
         record={"complexity": complexity, "categories": categories},
     )
 
@@ -102,6 +105,52 @@ def _stirling(h: np.ndarray) -> np.ndarray:
     q = r * r
     series = r * (1 / 12 - q * (1 / 360 - q * (1 / 1260 - q * (1 / 1680 - q / 1188))))
     return np.where(small, near, 0.5 * np.log(2 * math.pi * high) + series)
+
+
+def nml_of_labels(problem: Problem) -> CodeLength:
+    """NML of a problem's labels as if drawn without regard to inputs; each bit of several apart.
+
+    Raises:
+        UndefinedError: without labels, or if they are not classes or coins.
+    """
+    problem = problem.reference
+    likelihood, width = problem.likelihood, problem.survey.width
+    fit = total = 0.0
+    tables: list[Tensor] = []
+    for batch in problem.batches():
+        targets = batch.targets
+        if targets is None:
+            break
+        with torch.no_grad():
+            outputs = problem.evaluator.outputs(batch)
+        labels = outputs.targets
+        assert labels is not None
+        labels = labels if outputs.observed is None else labels[outputs.observed]
+        if isinstance(likelihood, Categorical):
+            tables.append(torch.bincount(labels, minlength=width)[None])
+        elif isinstance(likelihood, Bernoulli):
+            ones = labels.sum(0).long()
+            tables.append(torch.stack([len(labels) - ones, ones], 1))
+    if not tables:
+        raise UndefinedError(
+            f"The labels are missing, or not those of a categorical or Bernoulli likelihood "
+            f"({likelihood.name}).",
+            "Only labels from a finite set have this code.",
+            "Pass labels, or compare with the Gaussian razor.",
+        )
+    for counts in torch.stack(tables).sum(0):
+        part = nml(counts)
+        fit, total = fit + (part.fit or 0.0), total + part.total
+    return CodeLength(
+        name="nml",
+        total=total,
+        fit=fit,
+        stderr=0.0,
+        kind="exact",
+        observations=problem.survey.observations,
+        note=LABELS,
+        record={"complexity": total - fit},
+    )
 
 
 def nml_location(

@@ -6,8 +6,8 @@ Both estimate −N E log p(y_new | x_new, Y). With ℓ_si = log p(y_i | x_i, θ_
     LOO  = −Σ_i log (Σ_s w_si e^{ℓ_si} / Σ_s w_si)
 
 with w_si the ratios e^{−ℓ_si}, the largest smoothed by a Pareto fit whose shape k tells whether
-they can be trusted (Vehtari, Gelman & Gabry 2017, doi:10.1007/s11222-016-9696-4; Vehtari et al. 2024,
-arXiv 1507.02646).
+they can be trusted (Vehtari, Gelman & Gabry 2017, doi:10.1007/s11222-016-9696-4; Vehtari et al.
+2024, arXiv 1507.02646).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lightlike.errors import DependencyError, choice_error
+from lightlike.errors import DependencyError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
 from lightlike.length.observed import require_labels
 from lightlike.length.posterior import log_likelihoods
@@ -153,9 +154,18 @@ def loo_of(
     count = len(log_likelihood)
     # It takes log-likelihoods and turns their sign itself.
     given = log_likelihood.T.contiguous().numpy()
-    weights, shape = smoothing()(given, r_eff=relative_efficiency, axis=-1)
+    with np.errstate(all="ignore"):
+        # Ratios that span more than float64 does have no fit: k is then infinite or NaN.
+        weights, shape = smoothing()(given, r_eff=relative_efficiency, axis=-1)
     log_weights, k = torch.as_tensor(weights).T, torch.as_tensor(shape)
     log_weights = log_weights - torch.logsumexp(log_weights, 0)
+    k = torch.where(torch.isnan(k), torch.inf, k)
+    if not bool(torch.isfinite(log_weights + log_likelihood).any(0).all()):
+        raise UndefinedError(
+            "The importance weights of some observations are not finite.",
+            "Likelihoods at the draws differ by more than numbers can hold.",
+            "Check that the draws are the posterior's, or give a narrower prior.",
+        )
     mean = torch.logsumexp(log_weights + log_likelihood, 0)
     full = torch.logsumexp(log_likelihood, 0) - math.log(count)
     influence = (log_weights.exp() * ((log_likelihood - mean).exp() - 1)).sum(1)

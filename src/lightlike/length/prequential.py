@@ -3,8 +3,9 @@
 L = Σ_b Σ_{t in block b} −log p(y_t | x_t, model trained on all items of the blocks before b).
 
 No approximation: a receiver who has the inputs and the training function can decode the labels
-block by block (Dawid 1984, doi:10.2307/2981683; Blier & Ollivier 2018, arXiv 1802.07044). With blocks of
-one item and the exact posterior predictive as the model it is the evidence, by the chain rule.
+block by block (Dawid 1984, doi:10.2307/2981683; Blier & Ollivier 2018, arXiv 1802.07044). With
+blocks of one item and the exact posterior predictive as the model it is the evidence, by the chain
+rule.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Region:
                 )
             return np.array([math.exp(self.log_density(p) - centre) for p in points])
 
-        rules: dict[int, Literal["gk21", "gk15"]] = {1: "gk21", 2: "gk15"}
+        rules: dict[int, Literal["gk21", "gk15", "genz-malik"]] = {1: "gk21", 2: "gk15"}
         rule = rules.get(size, "genz-malik")
         result = cubature(density, self.low, self.high, rule=rule, rtol=tolerance, atol=0.0)
         if result.status != "converged" or not result.estimate > 0:
