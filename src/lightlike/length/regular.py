@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lightlike.errors import CapacityError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
-from lightlike.length.observed import observe
+from lightlike.length.observed import observe, require_labels, require_second_derivatives
 from lightlike.length.priors import named_vector
 from lightlike.length.volume import Region, Volume
 from lightlike.metric.fisher import Fisher
@@ -75,6 +75,8 @@ def rissanen(
         raise choice_error("bounds", bounds, ["bounds of the region, or else volume=..."])
     size, n = problem.parameters, problem.survey.observations
     _check_size(problem)
+    require_labels(problem, "razor of regular models")
+    require_second_derivatives(problem)
     box = None if bounds is None else resolve_bounds(bounds, problem)
     if box is not None:
         _check_inside(problem, box)
