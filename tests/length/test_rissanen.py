@@ -157,11 +157,11 @@ def test_against_naive_quadrature(fitted):
     assert abs(ratio) > 1e-3
     total = nll + math.log(15 / (2 * math.pi)) + math.log(integral) + 0.5 * ratio
     bounds = {"a": (0.5, 2.0), "b": (0.1, 2.0)}
-    L = ll.lengths.rissanen(tanh(a, b), bounds=bounds, tolerance=1e-7)
-    assert L.total == pytest.approx(total, abs=1e-7)
+    L = ll.lengths.rissanen(tanh(a, b), bounds=bounds, tolerance=1e-6)
+    assert L.total == pytest.approx(total, abs=1e-6)
     assert L.record["log_det_ratio"] == pytest.approx(ratio, abs=1e-9)
     sampled = ll.lengths.rissanen(
-        tanh(a, b), bounds=bounds, method="monte_carlo", draws=300, seed=1
+        tanh(a, b), bounds=bounds, method="monte_carlo", draws=200, seed=1
     )
     assert sampled.kind == "estimated"
     assert abs(sampled.total - total) < 4 * sampled.stderr
@@ -276,13 +276,13 @@ def test_monte_carlo_covers():
     side = 2 * (math.exp(1.0) - math.exp(-0.5))  # ∫ e^{t/2} dt from −1 to 2
     closed = 4 * math.log(side * 0.5)
     z = []
-    for seed in range(6):
-        L = ll.lengths.rissanen(F, bounds=(-1.0, 2.0), draws=100, seed=seed)
+    for seed in range(5):
+        L = ll.lengths.rissanen(F, bounds=(-1.0, 2.0), draws=80, seed=seed)
         assert L.record["route"] == "monte_carlo"
         z.append((L.record["log_volume"] - closed) / L.stderr)
     assert 0.4 < np.sqrt(np.mean(np.square(z))) < 1.6
     assert np.abs(z).max() < 4
-    again = ll.lengths.rissanen(F, bounds=(-1.0, 2.0), draws=100, seed=5)
+    again = ll.lengths.rissanen(F, bounds=(-1.0, 2.0), draws=80, seed=4)
     assert again.total == L.total
 
 

@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from lightlike.assess.entries import ENTRIES, Entry, Question
 from lightlike.errors import LightlikeError, choice_error
-from lightlike.length.codelength import CodeLength
+from lightlike.length.codelength import CodeLength, finite
 from lightlike.length.description import UNITS
 from lightlike.length.priors import Prior
 from lightlike.length.regular import Bounds
@@ -76,7 +76,7 @@ class Row:
             "name", "title", "total", "per_observation", "stderr", "kind", "needs", "seconds",
             "note", "reason",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        return {name: finite(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -63,12 +64,13 @@ class CodeLength:
         return self._times(1.0 / self.observations, scale=1.0 / self.observations)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in plain Python types, fit for JSON; `record` in nats."""
+        """Everything in plain Python types, fit for JSON (infinite: None); `record` in nats."""
         names = (
             "name", "total", "fit", "penalty", "stderr", "kind", "observations", "note", "units",
             "scale", "record",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names} | {"warnings": list(self.warnings)}
+        found = {name: finite(getattr(self, name)) for name in names}
+        return found | {"warnings": list(self.warnings)}
 
     def _times(self, factor: float, **changes: Any) -> Self:
         return replace(
@@ -78,6 +80,11 @@ class CodeLength:
             stderr=self.stderr * factor,
             **changes,
         )
+
+
+def finite(value: Any) -> Any:
+    """The value itself, or None for a number that JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_code_length(name: str, length: DescriptionLength, note: str = "") -> CodeLength | None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import DependencyError, UndefinedError, choice_error
-from lightlike.length.codelength import CodeLength
+from lightlike.length.codelength import CodeLength, finite
 from lightlike.length.observed import require_labels
 from lightlike.length.posterior import log_likelihoods
 from lightlike.length.priors import Prior
@@ -61,7 +61,7 @@ class PredictiveLength(CodeLength):
             "pointwise": self.pointwise.tolist(),
             "effective_parameters": self.effective_parameters,
             "monte_carlo_stderr": self.monte_carlo_stderr,
-            "pareto_k": None if self.pareto_k is None else self.pareto_k.tolist(),
+            "pareto_k": None if self.pareto_k is None else [*map(finite, self.pareto_k.tolist())],
         }
 
     def _times(self, factor: float, **changes: Any) -> Self:
@@ -152,14 +152,7 @@ def loo_of(
     if not isinstance(relative_efficiency, Real) or not 0 < relative_efficiency < math.inf:
         raise choice_error("relative_efficiency", relative_efficiency, ["a number above 0"])
     count = len(log_likelihood)
-    # It takes log-likelihoods and turns their sign itself.
-    given = log_likelihood.T.contiguous().numpy()
-    with np.errstate(all="ignore"):
-        # Ratios that span more than float64 does have no fit: k is then infinite or NaN.
-        weights, shape = smoothing()(given, r_eff=relative_efficiency, axis=-1)
-    log_weights, k = torch.as_tensor(weights).T, torch.as_tensor(shape)
-    log_weights = log_weights - torch.logsumexp(log_weights, 0)
-    k = torch.where(torch.isnan(k), torch.inf, k)
+    log_weights, k = _smoothed(log_likelihood, relative_efficiency)
     if not bool(torch.isfinite(log_weights + log_likelihood).any(0).all()):
         raise UndefinedError(
             "The importance weights of some observations are not finite.",
@@ -180,6 +173,38 @@ def loo_of(
     return _result(
         "loo", -mean, float((full - mean).sum()), influence, fit, warnings if bad else (), k
     )
+
+
+def _smoothed(log_likelihood: Tensor, relative_efficiency: float) -> tuple[Tensor, Tensor]:
+    """Normalised log weights (n_draws, N) of leaving each observation out, and their k (N,).
+
+    Raises:
+        UndefinedError: if there are too few draws to fit a tail to.
+    """
+    smooth = smoothing()
+    log_weights = torch.full_like(log_likelihood, -math.log(len(log_likelihood)))
+    k = torch.full_like(log_likelihood[0], -torch.inf)
+    # An observation that all draws expect alike has equal weights, and no tail.
+    spread = log_likelihood.amax(0) - log_likelihood.amin(0)
+    varies = spread > 1e-12 * log_likelihood.abs().amax(0).clamp_min(1.0)
+    if bool(varies.any()):
+        # It takes log-likelihoods and turns their sign itself.
+        given = log_likelihood[:, varies].T.contiguous().numpy()
+        try:
+            with np.errstate(all="ignore"):
+                # Ratios that span more than float64 have no fit: k is then infinite or NaN.
+                found, shape = smooth(given, r_eff=relative_efficiency, axis=-1)
+        except ValueError as error:
+            raise UndefinedError(
+                f"No Pareto tail can be fitted to {len(log_likelihood)} draws ({error}).",
+                "Without it nothing says whether the importance weights can be trusted.",
+                "Take more draws, 25 or more.",
+            ) from error
+        weights = torch.as_tensor(found).T
+        log_weights[:, varies] = weights - torch.logsumexp(weights, 0)
+        fitted = torch.as_tensor(shape)
+        k[varies] = torch.where(torch.isnan(fitted), torch.inf, fitted)
+    return log_weights, k
 
 
 def smoothing() -> Any:

@@ -22,6 +22,8 @@ from lightlike.length.observed import observe, require_labels, require_second_de
 from lightlike.length.priors import named_vector
 from lightlike.length.volume import Region, Volume
 from lightlike.metric.fisher import Fisher
+from lightlike.metric.product import twice
+from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 
 Bounds = tuple[float, float] | Sequence[tuple[float, float]] | Tensor | Mapping[str, object]
@@ -81,9 +83,10 @@ def rissanen(
     if box is not None:
         _check_inside(problem, box)
     region = Region(problem, _around(problem) if box is None else box)
-    log_metric = 2 * region.log_density(problem.theta.cpu().numpy())
-    log_observed, nll, decrement = _observed(problem)
-    known, route = _volume(region, volume, method, int(draws), seed, tolerance)
+    with isolated(), twice():
+        log_metric = 2 * region.log_density(problem.theta.cpu().numpy())
+        log_observed, nll, decrement = _observed(problem)
+        known, route = _volume(region, volume, method, int(draws), seed, tolerance)
     total = (
         nll + 0.5 * size * math.log(n / (2 * math.pi)) + known.log
         + 0.5 * (log_observed - log_metric)

@@ -17,9 +17,7 @@ from torch import Tensor
 
 from lightlike.errors import CapacityError, ModelError, UndefinedError
 from lightlike.metric.jacobian import Backward, whitening
-from lightlike.metric.product import twice
 from lightlike.problem.evaluation import Outputs
-from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.rounding import EPS
 
@@ -51,7 +49,7 @@ class Region:
     """A box Θ and the metric in it.
 
     A(θ) has few columns: they are taken one by one, J e_j by differentiating u ↦ Jᵀu, which costs
-    as much as D gradients whatever K is.
+    as much as D gradients whatever K is. To be used inside `isolated` and `twice`.
 
     Args:
         problem: The model, data and likelihood.
@@ -73,13 +71,12 @@ class Region:
         vector = torch.from_numpy(np.array(theta)).to(problem.theta)
         evaluator = problem.evaluator.at(problem.selection.split(vector))
         rows = []
-        with isolated(), twice():
-            for batch in self._batches:
-                outputs = evaluator.outputs(batch)
-                images = self._images(outputs, list(evaluator.leaves.values()))
-                found = whitening(problem, outputs).mT @ images
-                found = found if outputs.observed is None else found[outputs.observed]
-                rows.append(found.reshape(-1, problem.parameters))
+        for batch in self._batches:
+            outputs = evaluator.outputs(batch)
+            images = self._images(outputs, list(evaluator.leaves.values()))
+            found = whitening(problem, outputs).mT @ images
+            found = found if outputs.observed is None else found[outputs.observed]
+            rows.append(found.reshape(-1, problem.parameters))
         return torch.cat(rows)
 
     def log_density(self, theta: np.ndarray) -> float:
