@@ -18,6 +18,7 @@ from lightlike.errors import (
 )
 from lightlike.length.posterior import laplace_draws, log_likelihoods
 from lightlike.length.predictive import loo_of, waic_of
+from oracles.reference import jacobians
 
 NOISE, WIDE = 0.3, 1.5
 
@@ -97,6 +98,33 @@ def test_log_likelihoods_by_hand():
     by_hand = stats.norm.logpdf(Y, draws.numpy() @ X.T, math.sqrt(NOISE))
     assert np.allclose(found.numpy(), by_hand, rtol=1e-12)
     assert torch.equal(found, log_likelihoods(F, prior=PRIOR, draws=40, seed=2))
+
+
+@pytest.mark.parametrize("name", ["categorical", "gaussian", "poisson", "bernoulli"])
+def test_linearised_outputs(name):
+    """Against h + J δ with naive Jacobians, row by row."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3)).double()
+    x = torch.randn(9, 2, dtype=torch.float64)
+    kind = getattr(ll.likelihoods, name.capitalize())()
+    y = kind.sample(model(x).detach(), torch.Generator().manual_seed(0))
+    F = ll.fisher(model, [(x[:4], y[:4]), (x[4:], y[4:])], name)
+    draws = torch.cat(list(laplace_draws(F, draws=6)))
+    h, J = jacobians(model, [(x, y)])
+    delta = (draws - F.problem.theta).numpy()
+    found = log_likelihoods(F, draws=6, linearised=True)
+    assert found.shape == (6, 9)
+    for s in range(6):
+        moved = torch.from_numpy(h + J @ delta[s])
+        assert torch.allclose(found[s], -kind.nll(moved, y), rtol=1e-9, atol=1e-9)
+    assert torch.equal(found, log_likelihoods(F, draws=draws, linearised=True))
+    assert ll.lengths.waic(F, draws=6, linearised=True).total == waic_of(found).total
+
+
+def test_a_linear_model_is_its_linearisation():
+    F, *_ = regression()
+    a, b = (log_likelihoods(F, prior=PRIOR, draws=9, linearised=flag) for flag in (False, True))
+    assert torch.allclose(a, b, rtol=1e-11)
 
 
 def by_hand_waic(log_likelihood):

@@ -297,6 +297,12 @@ def test_mistakes():
         )
 
 
+def test_a_shuffling_loader_is_refused():
+    loader = DataLoader(TensorDataset(*classes()), batch_size=5, shuffle=True)
+    with pytest.raises(DeterminismError, match="different batches"):
+        ll.lengths.prequential(train, loader, "categorical")
+
+
 def test_everything_is_left_as_it_was(untouched):
     x, y = classes()
     model = nn.Linear(2, 2)

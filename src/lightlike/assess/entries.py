@@ -61,8 +61,20 @@ class Question:
     @cached_property
     def log_likelihoods(self) -> Tensor:
         """Of each observation at each draw of the Laplace posterior, (draws, N)."""
+        return self._at_draws(linearised=False)
+
+    @cached_property
+    def linearised(self) -> Tensor:
+        """The same with outputs linear in the parameters around θ̂, (draws, N)."""
+        return self._at_draws(linearised=True)
+
+    def _at_draws(self, *, linearised: bool) -> Tensor:
         return log_likelihoods(
-            self.F, prior=resolve_prior(self.prior), draws=self.draws, seed=self.seed
+            self.F,
+            prior=resolve_prior(self.prior),
+            draws=self.draws,
+            seed=self.seed,
+            linearised=linearised,
         )
 
     @property
@@ -145,6 +157,11 @@ def _loo(question: Question) -> CodeLength:
     return loo_of(question.log_likelihoods, question.fit)
 
 
+def _linearised_loo(question: Question) -> CodeLength:
+    smoothing()
+    return loo_of(question.linearised, question.fit)
+
+
 def _unlabelled() -> UndefinedError:
     return UndefinedError(
         "The data have no labels.",
@@ -163,7 +180,15 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("tic_ggn", "TIC (GGN)", "eigenvectors of A Aᵀ", lambda q: tic(q.F, method="ggn")),
     Entry("waic", "WAIC", "posterior draws", lambda q: waic_of(q.log_likelihoods, q.fit)),
     Entry("loo", "PSIS-LOO", "posterior draws, arviz-stats", _loo),
+    Entry(
+        "waic_linearised", "WAIC (linear)", "posterior draws, linearised",
+        lambda q: waic_of(q.linearised, q.fit),
+    ),
+    Entry(
+        "loo_linearised", "PSIS-LOO (linear)", "posterior draws, linearised, arviz-stats",
+        _linearised_loo,
+    ),
     Entry("nml", "NML of labels", "discrete labels", lambda q: nml_of_labels(q.F.problem)),
     Entry("label_entropy", "label entropy", "discrete labels", _criterion("label_entropy")),
     Entry("uniform", "uniform code", "discrete labels", _criterion("uniform")),
-)
+)  # fmt: skip

@@ -18,6 +18,7 @@ from torch import Tensor
 from lightlike.errors import CapacityError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
 from lightlike.length.observed import LARGEST, NULL, observe, require_labels
+from lightlike.length.roots import inverse_roots
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.problem.isolation import isolated
@@ -87,10 +88,7 @@ def whitened_scores(problem: Problem) -> Tensor:
             L = problem.score_roots(outputs)
             if outputs.observed is not None:
                 r, L = r[outputs.observed], L[outputs.observed]
-            # Columns of equal length first: those of rare classes are tiny, not dependent.
-            scale = L.norm(dim=1, keepdim=True)
-            scale = torch.where(scale > 0, scale, 1.0)
-            c = (torch.linalg.pinv(L / scale) @ r.unsqueeze(-1)).squeeze(-1) / scale.squeeze(1)
+            c = (inverse_roots(L) @ r.unsqueeze(-1)).squeeze(-1)
             missed = ((L @ c.unsqueeze(-1)).squeeze(-1) - r).norm(dim=1)
             if bool((missed > 1e-6 * r.norm(dim=1) + 1e-300).any()):
                 raise UndefinedError(

@@ -22,6 +22,7 @@ from lightlike.errors import CapacityError, ParameterError, choice_error
 from lightlike.length.gaussian import expand, gaussian_razor, in_prior_units
 from lightlike.length.observed import require_labels
 from lightlike.length.priors import Isotropic, Prior, resolve_prior
+from lightlike.length.roots import inverse_roots
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.spectrum.decomposition import Decomposition
@@ -110,7 +111,7 @@ def laplace_draws(
 
 def log_likelihoods(
     F: Fisher, *, prior: Prior | None = None, draws: int | Tensor = 1000, seed: int = 0,
-    centre: str = "point",
+    centre: str = "point", linearised: bool = False,
 ) -> Tensor:  # fmt: skip
     """Log p(y_i | x_i, θ_s) of every observation at every draw, (n_draws, N).
 
@@ -121,6 +122,9 @@ def log_likelihoods(
             `F.problem.selection`.
         seed: Of the Laplace draws.
         centre: Of the Laplace draws; see `laplace_draws`.
+        linearised: Take outputs at a draw to be h(θ̂) + J (θ_s − θ̂), the model whose posterior the
+            Laplace draws are exactly (up to the likelihood's curvature): a network itself is often
+            far from its linearisation there (Immer et al. 2021, arXiv 2008.08400).
 
     Raises:
         UndefinedError: without labels.
@@ -142,13 +146,41 @@ def log_likelihoods(
         chunks: Iterator[Tensor] = iter([draws.detach().to(problem.theta)])
     else:
         chunks = laplace_draws(F, prior=prior, draws=draws, seed=seed, centre=centre)
-    rows = []
+    rows: list[Tensor] = []
     for chunk in chunks:
+        if linearised:
+            rows.extend(_linearised(F, chunk))
+            continue
         for theta in chunk:
             nll = problem.at(theta).survey.nll
             assert nll is not None
             rows.append(-nll.double().cpu())
     return torch.stack(rows)
+
+
+def _linearised(F: Fisher, thetas: Tensor) -> Tensor:
+    """Log-likelihoods (c, N) with outputs linear in θ, at points (c, D).
+
+    J_i δ comes from √N A_i δ = L_iᵀJ_i δ. What L_iᵀ does not see, a shift of all logits, has no
+    likelihood.
+    """
+    problem = F.problem.reference
+    root = F.root if problem is F.problem else Root(problem)
+    n, rank = problem.survey.observations, problem.survey.rank
+    whitened = math.sqrt(n) * root.mv((thetas - problem.theta).T.contiguous())
+    whitened = whitened.reshape(n, rank, len(thetas))
+    start, found = 0, []
+    for _, outputs in problem.sweep("Linearised outputs"):
+        assert outputs.targets is not None
+        h, y, L = outputs.h.detach(), outputs.targets, problem.score_roots(outputs)
+        if outputs.observed is not None:
+            h, y, L = h[outputs.observed], y[outputs.observed], L[outputs.observed]
+        part = whitened[start : start + len(h)]
+        start += len(h)
+        shift = inverse_roots(L).mT @ part
+        nll = [problem.likelihood.nll(h + shift[..., c], y) for c in range(len(thetas))]
+        found.append(-torch.stack(nll).double().cpu())
+    return torch.cat(found, 1)
 
 
 def _settled(F: Fisher, prior: Prior) -> Prior:

@@ -74,7 +74,7 @@ class PredictiveLength(CodeLength):
 
 def waic(
     F: Fisher, *, prior: Prior | None = None, draws: int | Tensor = 1000, seed: int = 0,
-    centre: str = "point",
+    centre: str = "point", linearised: bool = False,
 ) -> PredictiveLength:  # fmt: skip
     """WAIC in nats, on the scale of a code length.
 
@@ -84,19 +84,23 @@ def waic(
         draws: How many draws from N(θ̂, (N Î + Σ⁻¹)⁻¹), or draws of your own, (n_draws, D).
         seed: Of Laplace draws.
         centre: "point" for θ̂, or "expansion"; see `lightlike.length.posterior`.
+        linearised: Take outputs to be linear in θ around θ̂. Without it, Laplace draws of a network
+            often lie where it predicts nothing well, and the result says so by its warnings.
 
     Raises:
         UndefinedError: without labels.
         ParameterError, ChoiceError, PriorError, CapacityError, ModelError: see `log_likelihoods`.
     """
     fit = require_labels(F.problem, "WAIC")
-    found = log_likelihoods(F, prior=prior, draws=draws, seed=seed, centre=centre)
+    found = log_likelihoods(
+        F, prior=prior, draws=draws, seed=seed, centre=centre, linearised=linearised
+    )
     return waic_of(found, fit)
 
 
 def loo(
     F: Fisher, *, prior: Prior | None = None, draws: int | Tensor = 1000, seed: int = 0,
-    centre: str = "point", relative_efficiency: float = 1.0,
+    centre: str = "point", linearised: bool = False, relative_efficiency: float = 1.0,
 ) -> PredictiveLength:  # fmt: skip
     """Leave-one-out cross-validation by Pareto-smoothed importance sampling, in nats.
 
@@ -108,6 +112,8 @@ def loo(
         draws: How many draws from N(θ̂, (N Î + Σ⁻¹)⁻¹), or draws of your own, (n_draws, D).
         seed: Of Laplace draws.
         centre: "point" for θ̂, or "expansion"; see `lightlike.length.posterior`.
+        linearised: Take outputs to be linear in θ around θ̂. Without it, Laplace draws of a network
+            often lie where it predicts nothing well, and the result says so by its warnings.
         relative_efficiency: Effective over actual draws; below 1 for a Markov chain.
 
     Raises:
@@ -117,7 +123,9 @@ def loo(
     """
     smoothing()
     fit = require_labels(F.problem, "LOO")
-    found = log_likelihoods(F, prior=prior, draws=draws, seed=seed, centre=centre)
+    found = log_likelihoods(
+        F, prior=prior, draws=draws, seed=seed, centre=centre, linearised=linearised
+    )
     return loo_of(found, fit, relative_efficiency)
 
 

@@ -111,7 +111,8 @@ def prequential(
     Raises:
         DataError: if the data have no labels or cannot be read whole.
         UndefinedError: if "uniform" is asked for labels that are not discrete.
-        ModelError, DeterminismError: if a trained model cannot code the next block.
+        DeterminismError: if the data are shuffled as they are read, or a trained model is random.
+        ModelError: if a trained model cannot code the next block.
         StoreError: if the file is of another run, or cannot be written.
         ChoiceError: if an option is not one.
     """

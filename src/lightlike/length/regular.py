@@ -150,7 +150,7 @@ def resolve_bounds(bounds: Bounds, problem: Problem) -> Tensor:
             "The length would be −∞.",
             "Give bounds low < high, and leave fixed parameters out with parameters=....",
         )
-    return box
+    return box.cpu()
 
 
 def _check_size(problem: Problem) -> None:

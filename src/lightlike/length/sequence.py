@@ -18,7 +18,7 @@ from lightlike.problem.evaluation import Evaluator, checked_output
 from lightlike.problem.isolation import isolated
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.parameters import select
-from lightlike.problem.survey import Survey, take_survey
+from lightlike.problem.survey import Survey, check_data, take_survey
 from lightlike.progress import Progress
 
 
@@ -53,8 +53,11 @@ def read_sequence(data: Any) -> Sequence:
 
     Raises:
         DataError: if they are not understood or have no labels, or their batches cannot be joined.
+        DeterminismError: if they come in another order, or changed, when they are read again.
     """
-    batches = list(Stream(data))
+    stream = Stream(data)
+    check_data(stream)
+    batches = list(stream)
     if any(batch.targets is None for batch in batches):
         raise DataError(
             "Some of the data have no labels.",

@@ -24,6 +24,8 @@ from lightlike.spectrum.rounding import EPS
 # Points that a quadrature may visit; starts and steps of a search for singular points.
 MOST_POINTS = 50_000
 STARTS, SEARCH = 32, 150
+# Share of the largest singular value below which a minimum is followed to the last bit.
+NEAR = 0.1
 # Relative standard error of a mean above which its logarithm has no normal error any more.
 LOOSE = 0.2
 
@@ -182,10 +184,16 @@ class Region:
             return value
 
         # λ_min falls to 0 with a kink in its root, which a search along lines follows to the bit.
-        minimize(
-            smallest, lowest, method="Powell", bounds=list(zip(self.low, self.high, strict=True)),
-            options={"maxfev": SEARCH, "xtol": 1e-15, "ftol": 0.0},
+        box = list(zip(self.low, self.high, strict=True))
+        found = minimize(
+            smallest, lowest, method="Powell", bounds=box,
+            options={"maxfev": SEARCH // 3, "xtol": 1e-3, "ftol": 1e-3},
         )  # fmt: skip
+        if float(found.fun) < NEAR * self.largest:
+            minimize(
+                smallest, found.x, method="Powell", bounds=box,
+                options={"maxfev": SEARCH, "xtol": 1e-15, "ftol": 0.0},
+            )  # fmt: skip
 
     def _check(self, smallest: float, theta: np.ndarray) -> None:
         rows = self.problem.survey.rows
