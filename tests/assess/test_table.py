@@ -8,7 +8,7 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.assess import entries, table
-from lightlike.errors import ChoiceError
+from lightlike.errors import CapacityError, ChoiceError
 from lightlike.length.codelength import CodeLength
 
 NAMES = [entry.name for entry in entries.ENTRIES]
@@ -157,3 +157,15 @@ def test_a_bug_is_not_a_reason(monkeypatch):
     model, x, y = classes(5)
     with pytest.raises(ZeroDivisionError):
         ll.lengths.table(ll.fisher(model, (x, y), "categorical"))
+
+
+def test_only_the_row_that_needs_a_decomposition_fails_with_it(monkeypatch):
+    def too_large(_):
+        raise CapacityError("No route fits.", "Why.", "What to do.")
+
+    monkeypatch.setattr(entries, "dimension", too_large)
+    model, x, y = classes()
+    F = ll.fisher(model, (x, y), "categorical")
+    t = ll.lengths.table(F, include=["aic", "bic", "bic_dimension", "uniform"])
+    assert [row.total is None for row in t] == [False, False, True, False]
+    assert t["bic_dimension"].reason == "CapacityError: No route fits. Why. What to do."

@@ -53,10 +53,10 @@ class Question:
     draws: int = 1000
     seed: int = 0
 
-    @cached_property
-    def criteria(self) -> dict[str, float | None]:
-        """AIC, BIC and their like; the local dimension is exact here."""
-        return criteria_of(self.F.problem.reference, int(dimension(self.F)))
+    def criterion(self, name: str) -> float | None:
+        """AIC, BIC or their like; only that with the local dimension takes a decomposition."""
+        d = int(dimension(self.F)) if name == "bic_dimension" else 0
+        return criteria_of(self.F.problem.reference, d)[name]
 
     @cached_property
     def log_likelihoods(self) -> Tensor:
@@ -131,7 +131,7 @@ def _criterion(name: str) -> Callable[[Question], CodeLength]:
         survey = question.F.problem.reference.survey
         if survey.nll is None and name != "uniform":
             raise _unlabelled()
-        value = question.criteria[name]
+        value = question.criterion(name)
         if value is None:
             raise UndefinedError(
                 f"Labels of a {question.F.problem.likelihood.name} likelihood are not from a "
