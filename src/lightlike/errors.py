@@ -52,6 +52,14 @@ class CapacityError(LightlikeError, MemoryError):
     """No exact route fits in the memory that is available."""
 
 
+class UndefinedError(LightlikeError, ArithmeticError):
+    """A length or criterion is not defined for this model, data or region."""
+
+
+class DependencyError(LightlikeError, ImportError):
+    """An optional package that something needs is not installed."""
+
+
 class ConsistencyError(LightlikeError, ArithmeticError):
     """Two independent computations of one quantity disagree."""
 
