@@ -60,6 +60,10 @@ class ComparisonError(LightlikeError, ValueError):
     """Measurements cannot be compared."""
 
 
+class TrackingError(LightlikeError, ValueError):
+    """A training run cannot be followed."""
+
+
 class StoreError(LightlikeError, ValueError):
     """A result file cannot be written, or is not a result file."""
 
