@@ -9,10 +9,12 @@ from lightlike import errors
 from lightlike.assess import lengths
 from lightlike.assess.comparison import Comparison, compare
 from lightlike.assess.diagnosis import Diagnosis, diagnose
+from lightlike.assess.history import History, Snapshot, read_history
 from lightlike.assess.measure import measure
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
+from lightlike.assess.tracking import Tracker
 from lightlike.demos import demo
 from lightlike.geometry.chain import DimensionChain, dimension_chain
 from lightlike.geometry.dimension import Dimension, SignificantDimension
@@ -49,6 +51,7 @@ __all__ = [
     "DimensionNear",
     "DimensionPath",
     "Fisher",
+    "History",
     "Likelihood",
     "Measurement",
     "PathLength",
@@ -59,7 +62,9 @@ __all__ = [
     "Screen",
     "SignificantDimension",
     "Sketch",
+    "Snapshot",
     "Spectrum",
+    "Tracker",
     "Walk",
     "between",
     "compare",
@@ -79,6 +84,7 @@ __all__ = [
     "measure",
     "plan",
     "priors",
+    "read_history",
     "report",
     "saturation",
     "spectrum",

@@ -72,6 +72,10 @@ class EstimateError(LightlikeError, ArithmeticError):
     """A number that is estimated or fitted has no value that can be trusted."""
 
 
+class TrackingError(LightlikeError, ValueError):
+    """A training run cannot be followed."""
+
+
 class StoreError(LightlikeError, ValueError):
     """A result file cannot be written, or is not a result file."""
 
