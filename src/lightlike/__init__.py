@@ -13,6 +13,8 @@ from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
 from lightlike.demos import demo
 from lightlike.geometry.dimension import Dimension, SignificantDimension
+from lightlike.geometry.symmetry.explain import explain
+from lightlike.geometry.symmetry.explanation import Explanation, Source
 from lightlike.length import priors
 from lightlike.length.description import DescriptionLength
 from lightlike.metric.fisher import Fisher, fisher
@@ -26,6 +28,7 @@ from lightlike.spectrum.spectrum import Spectrum
 __all__ = [
     "DescriptionLength",
     "Dimension",
+    "Explanation",
     "Fisher",
     "Likelihood",
     "Measurement",
@@ -33,11 +36,13 @@ __all__ = [
     "Root",
     "SignificantDimension",
     "Sketch",
+    "Source",
     "Spectrum",
     "demo",
     "description_length",
     "dimension",
     "errors",
+    "explain",
     "fisher",
     "lengths",
     "likelihoods",
