@@ -22,8 +22,8 @@ from lightlike.geometry.symmetry.tracing import Floats
 PARALLEL = 1e-12
 # Singular values below this share of the largest are proposed as zero.
 VANISHING = 1e-12
-# Entries of one claim: larger ones are not proposed.
-MOST = 40_000_000
+# Directions of one claim: larger ones are not proposed, only counted as unexplained.
+MOST = 3000
 
 
 def claim_dependences(scene: Scene) -> Iterator[Claim]:
@@ -63,12 +63,15 @@ def _claims(layer: Layer, scene: Scene) -> Iterator[tuple[int, str, csc_array]]:
     twins, behind = _parallel(layer.outputs, rows, None)
     if twins.shape[1]:
         yield 1, "duplicated unit", spread(place, twins, size)
+    if scene.data_limited:
+        # Any layer with more inputs than there are observations has dependent ones.
+        return
     for matrix, kept, where, kind in (
         (layer.inputs, rest, layer.place[rows], "dependent inputs"),
         (layer.outputs, behind, place, "dependent outputs"),
     ):
         null = _null(matrix, kept)
-        if 0 < null.shape[1] * where.size <= MOST:
+        if 0 < null.shape[1] * len(where) <= MOST:
             yield 9, kind, spread(where, null, size)
 
 

@@ -7,23 +7,33 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.sparse import csc_array, hstack
 
-from lightlike.geometry.dimension import certify, dimension_of
+from lightlike.errors import choice_error
+from lightlike.geometry.dimension import Dimension, certify, dimension_of
 from lightlike.geometry.symmetry.claims import Claim
 from lightlike.geometry.symmetry.columns import read_columns
 from lightlike.geometry.symmetry.counting import count_new
 from lightlike.geometry.symmetry.dependence import claim_dependences
 from lightlike.geometry.symmetry.explanation import Explanation, Source
 from lightlike.geometry.symmetry.inert import claim_inert
+from lightlike.geometry.symmetry.mixing import claim_mixtures
 from lightlike.geometry.symmetry.scaling import claim_scales
 from lightlike.geometry.symmetry.scene import Scene, trace_model
+from lightlike.geometry.symmetry.shifts import claim_shifts
 from lightlike.geometry.symmetry.verification import verify
 from lightlike.metric.fisher import Fisher
+from lightlike.metric.root import Root
 from lightlike.spectrum.rounding import rank_tolerance
 
 Reason = Callable[[Scene], Iterator[Claim]]
 
 # In the order in which their dimensions are counted.
-REASONS: list[Reason] = [claim_inert, claim_dependences, claim_scales]
+REASONS: list[Reason] = [
+    claim_inert,
+    claim_scales,
+    claim_shifts,
+    claim_mixtures,
+    claim_dependences,
+]
 
 
 def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
@@ -53,7 +63,7 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
     largest = spectrum.largest**0.5
     allowed = rank_tolerance(root.shape, root.precision) if tolerance is None else tolerance
     trace = trace_model(root.problem)
-    scene = Scene(root, read_columns(root), trace, largest, allowed)
+    scene = Scene(root, read_columns(root), trace, found.value, largest, allowed)
     claims = [claim for reason in REASONS for claim in reason(scene)]
     units = [_coordinates(claim.directions) for claim in claims]
     others = [i for i, unit in enumerate(units) if unit is None]
@@ -62,7 +72,7 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
     added = dict(
         zip(
             others,
-            count_new(scene.inert, kept, [v.residual for v in checked], allowed),
+            count_new(scene.inert, kept, checked, allowed),
             strict=True,
         )
     )
@@ -99,11 +109,28 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
         directions=csc_array(
             hstack(directions, format="csc") if directions else (root.shape[1], 0)
         ),
-        parameters=root.shape[1],
+        shape=root.shape,
         frozen=root.problem.selection.excluded,
         tolerance=allowed,
         graph=trace is not None,
     )
+
+
+def certified(dimension: Dimension, explanation: Explanation, root: Root) -> Dimension:
+    """A rank of A bounded from above by D less the independent null directions of an explanation.
+
+    Raises:
+        ChoiceError: if the explanation is of another A, or of a wider tolerance than a rank has.
+        ConsistencyError: if the bounds contradict each other.
+    """
+    widest = rank_tolerance(root.shape, root.precision)
+    if explanation.shape != root.shape or explanation.tolerance > widest:
+        raise choice_error(
+            "explanation",
+            f"one of shape {explanation.shape} at {explanation.tolerance:.1e}",
+            [f"lightlike.explain(F) of the same F: shape {root.shape} at {widest:.1e}"],
+        )
+    return certify(dimension, root.shape[1], explanation.certain)
 
 
 def _coordinates(directions: csc_array) -> np.ndarray | None:

@@ -45,7 +45,7 @@ class Explanation:
         certain: Independent verified directions; the rest of `explained` is due to too few
             observations, known from the rank alone.
         directions: The verified directions, (D, k), as columns; they may be dependent.
-        parameters: D.
+        shape: (K, D), the shape of A.
         frozen: Parameters that are left out of D.
         tolerance: Relative to the largest singular value of A.
         graph: Whether the model's calls could be followed; if not, only what data tell is there.
@@ -56,10 +56,15 @@ class Explanation:
     unexplained: int
     certain: int
     directions: csc_array
-    parameters: int
+    shape: tuple[int, int]
     frozen: tuple[str, ...]
     tolerance: float
     graph: bool
+
+    @property
+    def parameters(self) -> int:
+        """D."""
+        return self.shape[1]
 
     @property
     def radical(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lightlike.geometry.symmetry.claims import Claim, Part, assemble, by_layers
+from lightlike.geometry.symmetry.mixing import mixable
 from lightlike.geometry.symmetry.scene import Scene
 from lightlike.geometry.symmetry.tracing import Classes, Use, scale_classes
 
@@ -34,10 +35,16 @@ def claim_scales(scene: Scene) -> Iterator[Claim]:
     for node in trace.graph.nodes:
         if node.name in NORMALISERS:
             normalised[classes.number[trace.features(node.inputs[0]).numpy().reshape(-1)]] = True
+    # Those that more than their scales can be changed of are claimed as a whole.
+    mixed = np.zeros(classes.size, dtype=bool)
+    for roles in mixable(trace):
+        for (use, side), places in roles.items():
+            features = trace.uses[use].outs if side == "out" else trace.uses[use].ins
+            mixed[classes.number[features[places.reshape(-1)]]] = True
     for kind, mask in (
         ("rescaling", curved & ~normalised),
         ("normalised scale", normalised),
-        ("linear factorisation", ~curved & ~normalised),
+        ("linear factorisation", ~curved & ~normalised & ~mixed),
     ):
         yield from by_layers(kind, directions[:, mask & valid], trace.selection)
 

@@ -32,6 +32,7 @@ class Scene:
         root: A.
         columns: Its columns.
         trace: The model's calls; None if they could not be followed.
+        rank: d̂.
         largest: s_1.
         tolerance: Relative to s_1.
     """
@@ -39,6 +40,7 @@ class Scene:
     root: Root
     columns: Columns
     trace: Trace | None
+    rank: int
     largest: float
     tolerance: float
 
@@ -46,6 +48,11 @@ class Scene:
     def problem(self) -> Problem:
         """The model, data and likelihood."""
         return self.root.problem
+
+    @property
+    def data_limited(self) -> bool:
+        """Whether all rows of A are independent, so that more of them would leave fewer null."""
+        return self.rank == self.root.shape[0]
 
     @property
     def selection(self) -> Selection:

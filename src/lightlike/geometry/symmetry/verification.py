@@ -8,36 +8,40 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, hstack
 
 from lightlike.geometry.symmetry.tracing import Floats
 from lightlike.metric.root import Root
 
 # Bytes of dense columns at a time.
 BLOCK = 64 << 20
+# Operations, and entries of images, up to which every direction is multiplied by A at once.
+CHEAP, KEPT = 4e9, 16_000_000
 # Random combinations that stand for many directions, and how far ‖A V‖ may exceed the largest of
 # their images. For a Gaussian ξ, ‖A V ξ‖ ≥ ‖A V‖ |⟨u, ξ⟩| with a unit vector u, and |⟨u, ξ⟩| is
-# below 1/10 with probability 0.08: for all of them with 0.08¹⁶ < 10⁻¹⁷.
-PROBES, EXCESS = 16, 10.0
+# below 1/2.5 with probability 0.31: for all of them with 0.31³² < 10⁻¹⁶.
+PROBES, EXCESS = 32, 2.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verified:
     """Which of some directions are null.
 
     Attributes:
         passed: Mask (k,).
         residual: A bound on ‖A V‖ / s_1 for all of the V that passed, columns of unit length.
+        images: A V / s_1 of those that passed, (K, k), or None if only combinations were taken.
     """
 
     passed: NDArray[np.bool]
     residual: float
+    images: Floats | None
 
 
 def verify(
     root: Root, claims: Sequence[csc_array], largest: float, tolerance: float
 ) -> list[Verified]:
-    """Verify the columns of each matrix (D, k); the matrices may hold any lengths but zero.
+    """Verify the columns of each matrix (D, k), of any length but zero.
 
     Where a matrix has many columns, random combinations of them are tried first: if their images
     vanish, so do all. Otherwise each column is multiplied by A.
@@ -49,22 +53,22 @@ def verify(
         tolerance: Relative to s_1.
     """
     units = [unit_columns(claim) for claim in claims]
-    bound = tolerance * largest
-    random = np.random.Generator(np.random.PCG64(0))
-    many = [i for i, unit in enumerate(units) if unit.shape[1] > PROBES]
-    mixed = [units[i] @ random.standard_normal((units[i].shape[1], PROBES)) for i in many]
-    images = _images(root, [csc_array(m) for m in mixed])
+    scale = largest or 1.0
+    total = sum(unit.shape[1] for unit in units)
+    rows, columns = root.shape
     found: dict[int, Verified] = {}
-    for i, image in zip(many, images, strict=True):
-        residual = EXCESS * float(image.max(initial=0.0))
-        if residual <= bound:
-            found[i] = Verified(
-                np.ones(units[i].shape[1], dtype=np.bool), residual / (largest or 1)
-            )
-    rest = [i for i in range(len(units)) if i not in found]
-    for i, lengths in zip(rest, _images(root, [units[i] for i in rest]), strict=True):
-        passed = lengths <= bound
-        found[i] = Verified(passed, float(np.sqrt((lengths[passed] ** 2).sum())) / (largest or 1))
+    if rows * total > KEPT or float(rows) * columns * total > CHEAP:
+        random = np.random.Generator(np.random.PCG64(0))
+        many = [i for i, unit in enumerate(units) if unit.shape[1] > PROBES]
+        mixed = [units[i] @ random.standard_normal((units[i].shape[1], PROBES)) for i in many]
+        for i, image in zip(many, _images(root, [csc_array(m) for m in mixed]), strict=True):
+            residual = EXCESS * float(np.linalg.norm(image, axis=0).max()) / scale
+            if residual <= tolerance:
+                passed = np.ones(units[i].shape[1], dtype=np.bool)
+                found[i] = Verified(passed, residual, None)
+    for i in range(len(units)):
+        if i not in found:
+            found[i] = _each(root, units[i], scale, tolerance)
     return [found[i] for i in range(len(units))]
 
 
@@ -74,31 +78,31 @@ def unit_columns(directions: csc_array) -> csc_array:
     return csc_array(directions.multiply(1.0 / lengths))
 
 
+def _each(root: Root, unit: csc_array, scale: float, tolerance: float) -> Verified:
+    """Every column by itself, some at a time where their images are many."""
+    rows, count = root.shape[0], unit.shape[1]
+    step = max(1, KEPT // rows)
+    passed, squares, kept = [], 0.0, []
+    for start in range(0, count, step):
+        (image,) = _images(root, [csc_array(unit[:, start : start + step])])
+        image = image / scale
+        lengths = np.linalg.norm(image, axis=0)
+        passed.append(lengths <= tolerance)
+        squares += float((lengths[passed[-1]] ** 2).sum())
+        kept.append(image[:, passed[-1]])
+    images = kept[0] if len(kept) == 1 else None
+    return Verified(np.concatenate(passed), squares**0.5, images)
+
+
 def _images(root: Root, matrices: Sequence[csc_array]) -> list[Floats]:
-    """Lengths of A v for each column of each matrix, columns of all taken together in blocks."""
-    counts = [m.shape[1] for m in matrices]
-    total = sum(counts)
-    lengths = np.zeros(total)
-    if not total:
-        return [np.zeros(0) for _ in counts]
+    """A times the columns of each matrix, taken together in blocks."""
+    if not matrices:
+        return []
+    joined = csc_array(hstack(matrices, format="csc"))
     step = max(1, BLOCK // (8 * max(root.shape)))
-    pending: list[Floats] = []
-    start = waiting = 0
-
-    def settle() -> None:
-        nonlocal start, pending, waiting
-        block = torch.from_numpy(np.concatenate(pending, 1))
-        lengths[start : start + waiting] = root.mv(block).norm(dim=0).cpu().numpy()
-        start, pending, waiting = start + waiting, [], 0
-
-    for matrix in matrices:
-        done = 0
-        while done < matrix.shape[1]:
-            more = min(step - waiting, matrix.shape[1] - done)
-            pending.append(matrix[:, done : done + more].toarray())
-            waiting, done = waiting + more, done + more
-            if waiting == step:
-                settle()
-    if waiting:
-        settle()
-    return np.split(lengths, np.cumsum(counts)[:-1])
+    images = [
+        root.mv(torch.from_numpy(joined[:, start : start + step].toarray())).cpu().numpy()
+        for start in range(0, joined.shape[1], step)
+    ]
+    counts = np.cumsum([m.shape[1] for m in matrices])[:-1]
+    return np.split(np.concatenate(images, 1), counts, axis=1)
