@@ -42,7 +42,7 @@ def mixable(trace: Trace) -> list[dict[tuple[int, str], Ints]]:
     number = classes.number
     barred = np.zeros(classes.size, dtype=bool)
     barred[classes.fixed] = True
-    for mark in trace.bent:
+    for mark in (*trace.bent, *trace.still):
         barred[number[mark]] = True
     roles: dict[int, dict[tuple[int, str], list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, use in enumerate(trace.uses):
