@@ -28,6 +28,7 @@ class Layer:
         bias: Whether there is.
         inputs: A square matrix (ins, ins) whose null space is that of all inputs x.
         outputs: The same of the back-propagated rows g, (outs, outs).
+        rare: For outputs that few places reach, the inputs there, (places, ins).
     """
 
     name: str
@@ -35,6 +36,7 @@ class Layer:
     bias: bool
     inputs: Floats
     outputs: Floats
+    rare: dict[int, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +74,34 @@ class Span:
         return out
 
 
+class Places:
+    """Inputs at the places that reach each output, of outputs with fewer places than inputs."""
+
+    def __init__(self, ins: int, outs: int) -> None:
+        self.ins = ins
+        self.found: list[list[Tensor] | None] = [[] for _ in range(outs)]
+        self.counts = [0] * outs
+
+    def add(self, x: Tensor, reached: Tensor) -> None:
+        """Inputs (n, ins) and which outputs each reaches, (n, outs)."""
+        for o, count in enumerate(reached.sum(0).tolist()):
+            self.counts[o] += count
+            parts = self.found[o]
+            if self.counts[o] >= self.ins:
+                self.found[o] = None
+            elif parts is not None and count:
+                parts.append(x[reached[:, o]])
+
+    def rare(self) -> dict[int, Floats]:
+        """The inputs by output; those that nothing reaches are left out."""
+        kept = {o: parts for o, parts in enumerate(self.found) if parts}
+        return {o: torch.cat(parts).numpy() for o, parts in kept.items()}
+
+
 def read_columns(root: Root) -> Columns:
     """Norms of all columns of A, and the spans of its layers' inputs and outputs."""
     squares = torch.zeros(root.shape[1], dtype=torch.float64)
-    spans: dict[Unit, tuple[Span, Span, bool, bool]] = {}
+    spans: dict[Unit, tuple[Span, Span, Places, bool, bool]] = {}
     mixed: set[Unit] = set()
     for block in _blocks(root):
         for unit, factor in block.factors.items():
@@ -85,17 +111,18 @@ def read_columns(root: Root) -> Columns:
                 mixed.add(unit)
                 continue
             if unit not in spans:
-                sides = Span(factor.ins), Span(factor.outs)
+                sides = Span(factor.ins), Span(factor.outs), Places(factor.ins, factor.outs)
                 spans[unit] = *sides, factor.bias, factor.transposed
-            inputs, outputs, *_ = spans[unit]
-            reached = (factor.g != 0).any(-1).any(0)  # (s, P)
-            inputs.add(factor.x[reached].cpu())
+            inputs, outputs, places, *_ = spans[unit]
+            reached = (factor.g != 0).any(0)  # (s, P, outs)
+            inputs.add(factor.x[reached.any(-1)].cpu())
+            places.add(factor.x.flatten(0, 1).cpu(), reached.flatten(0, 1).cpu())
             rows = factor.g.transpose(0, 1).flatten(0, 2)
             outputs.add(rows[(rows != 0).any(-1)].cpu())
     layers = [
         Layer(unit.layer, _place(unit, bias, transposed, inputs, outputs), bias,
-              inputs.square(), outputs.square())
-        for unit, (inputs, outputs, bias, transposed) in spans.items()
+              inputs.square(), outputs.square(), places.rare())
+        for unit, (inputs, outputs, places, bias, transposed) in spans.items()
         if unit not in mixed
     ]  # fmt: skip
     return Columns(squares.sqrt().numpy(), layers)

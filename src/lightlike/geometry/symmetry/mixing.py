@@ -38,7 +38,7 @@ def mixable(trace: Trace) -> list[dict[tuple[int, str], Ints]]:
         For each group, arrays (r, n) by use and side; r features that are written and read in the
         same places, and by nothing that is not linear.
     """
-    classes = Classes(trace.count, trace.same)
+    classes = Classes(trace.count, [*trace.same, *trace.tied])
     number = classes.number
     barred = np.zeros(classes.size, dtype=bool)
     barred[classes.fixed] = True

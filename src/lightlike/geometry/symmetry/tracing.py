@@ -38,6 +38,8 @@ Handler = Callable[["Trace", Node], None]
 FIXED = 0
 # Coordinate of an entry of a frozen parameter or a buffer.
 FROZEN = -1
+# Entries of a matrix that is looked at in full where several calls use it.
+LARGE = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,7 @@ class Trace:
         bent: Features that a generator may scale but not shift or mix.
         rigid: Features that it may not shift.
         still: Features that it may shift but not scale or mix.
+        tied: Features in the same place of a parameter that several calls use.
         touched: How many calls use each coordinate.
         opaque: Mask of coordinates with a use that is not understood.
     """
@@ -143,6 +146,7 @@ class Trace:
                 opaque(self, node)
         if graph.output is not None:
             self.fix(graph.output)
+        self.tied = tie(self)
 
     def features(self, value: Value) -> Tensor:
         """The feature of each entry of a value; a parameter becomes one that its entries write."""
@@ -290,7 +294,7 @@ def scale_classes(trace: Trace) -> Classes:
     taken to be.
     """
     still = [np.stack([mark, np.zeros_like(mark)]) for mark in trace.still]
-    links = [*trace.same, *trace.scaled, *still]
+    links = [*trace.same, *trace.scaled, *trace.tied, *still]
     products = np.concatenate(trace.products, 1) if trace.products else np.zeros((3, 0), np.int64)
     while True:
         classes = Classes(trace.count, links)
@@ -307,6 +311,32 @@ def scale_classes(trace: Trace) -> Classes:
         else:
             return classes
         products = products[:, ~settled]
+
+
+def tie(trace: Trace) -> list[Ints]:
+    """Links between features that one entry of a parameter writes, and reads, in several calls.
+
+    Of a large matrix the first row and the first column stand for all.
+    """
+    found = []
+    for use in trace.uses:
+        if use.weight is not None:
+            shape = use.weight.shape
+            outs = np.broadcast_to(use.outs.reshape(-1, *[1] * (len(shape) - 1)), shape)
+            ins = use.ins[:, None] if use.diagonal else use.ins[None, :, None]
+            parts = [np.stack([use.weight, outs, np.broadcast_to(ins, shape)])]
+            if use.weight.size > LARGE:
+                parts = [parts[0][:, :1], parts[0][:, :, :1]]
+            found += [part.reshape(3, -1) for part in parts]
+        if use.offset is not None and use.base is not None:
+            outs = np.broadcast_to(use.outs[:, None], use.offset.shape)
+            found.append(np.stack([use.offset, outs, outs]).reshape(3, -1))
+    places = np.concatenate(found, 1) if found else np.zeros((3, 0), dtype=np.int64)
+    places = places[:, places[0] >= 0]
+    places = places[:, trace.touched[places[0]] > 1]
+    _, first, inverse = np.unique(places[0], return_index=True, return_inverse=True)
+    first = first[inverse]
+    return [np.stack([places[side][first], places[side]]) for side in (1, 2)]
 
 
 def broadcast(*tensors: Tensor) -> list[Tensor]:
