@@ -53,14 +53,24 @@ class Columns:
 
 
 class Span:
-    """The null space of rows that come in batches, kept as a triangular factor R."""
+    """The null space of rows that come in batches, kept as a triangular factor R.
+
+    Many rows are first added up, times random numbers, in four times as many places as they are
+    wide: that keeps their null space, but for coincidences, and A decides about those.
+    """
 
     def __init__(self, width: int) -> None:
         self.factor = torch.zeros(0, width, dtype=torch.float64)
+        self._random = torch.Generator().manual_seed(0)
 
     def add(self, rows: Tensor) -> None:
         """More rows, (n, width)."""
-        joined = torch.cat([self.factor, rows.to(self.factor)])
+        rows, places = rows.to(self.factor), 4 * rows.shape[1]
+        if len(rows) > 2 * places:
+            weights = torch.randn(len(rows), 1, generator=self._random, dtype=torch.float64)
+            where = torch.arange(len(rows)) % places
+            rows = rows.new_zeros(places, rows.shape[1]).index_add_(0, where, weights * rows)
+        joined = torch.cat([self.factor, rows])
         if len(joined) > 2 * joined.shape[1]:
             joined = torch.linalg.qr(joined, mode="r").R
         self.factor = joined
@@ -79,23 +89,21 @@ class Places:
 
     def __init__(self, ins: int, outs: int) -> None:
         self.ins = ins
-        self.found: list[list[Tensor] | None] = [[] for _ in range(outs)]
-        self.counts = [0] * outs
+        self.found: dict[int, list[Tensor]] = {o: [] for o in range(outs)}
+        self.counts = torch.zeros(outs, dtype=torch.int64)
 
     def add(self, x: Tensor, reached: Tensor) -> None:
         """Inputs (n, ins) and which outputs each reaches, (n, outs)."""
-        for o, count in enumerate(reached.sum(0).tolist()):
-            self.counts[o] += count
-            parts = self.found[o]
-            if self.counts[o] >= self.ins:
-                self.found[o] = None
-            elif parts is not None and count:
-                parts.append(x[reached[:, o]])
+        self.counts += reached.sum(0)
+        for o in list(self.found):
+            if int(self.counts[o]) >= self.ins:
+                del self.found[o]
+            elif bool(reached[:, o].any()):
+                self.found[o].append(x[reached[:, o]])
 
     def rare(self) -> dict[int, Floats]:
         """The inputs by output; those that nothing reaches are left out."""
-        kept = {o: parts for o, parts in enumerate(self.found) if parts}
-        return {o: torch.cat(parts).numpy() for o, parts in kept.items()}
+        return {o: torch.cat(parts).numpy() for o, parts in self.found.items() if parts}
 
 
 def read_columns(root: Root) -> Columns:
