@@ -68,6 +68,16 @@ def test_what_cannot_be_certified():
         ll.dimension(F, explanation=ll.explain(F, tolerance=1e-6))
 
 
+def test_what_cannot_be_explained():
+    F = fisher()
+    for other in (F.root, torch.eye(3), type(F)(F.root.scaled(torch.ones(38)))):
+        with pytest.raises(ll.errors.ChoiceError, match=r"lightlike\.fisher"):
+            ll.explain(other)
+    for tolerance in (-1.0, 1.0, float("nan")):
+        with pytest.raises(ll.errors.ChoiceError, match="tolerance"):
+            ll.explain(F, tolerance=tolerance)
+
+
 def test_a_wider_tolerance_takes_the_rank_at_that_tolerance():
     """The scale ahead of a LayerNorm is null but for its eps."""
     torch.manual_seed(1)
