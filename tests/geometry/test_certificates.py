@@ -2,14 +2,16 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import lightlike as ll
 from lightlike.geometry.dimension import certify
+from lightlike.geometry.symmetry import counting, verification
 from oracles.networks import mlp, normal
-from oracles.nullities import layered
+from oracles.nullities import layered, settle
 
 
 def fisher(seed=0, dtype="float64", head="categorical"):
@@ -96,3 +98,18 @@ def test_measurements_saved_before_ranks_could_be_proven_twice_still_load(tmp_pa
     assert ll.Dimension(**fields) == m.dimension
     m.save(tmp_path / "result.safetensors")
     assert ll.load(tmp_path / "result.safetensors").dimension == m.dimension
+
+
+@pytest.mark.parametrize(("most", "expected"), [(81, 61), (20, 20)])
+def test_many_directions_are_verified_by_combinations_and_counted_in_part(
+    monkeypatch, most, expected
+):
+    """What is too much to take column by column is bounded from below, never above."""
+    model = settle(layered([5, 9, 4], None, [0, 0]), np.random.Generator(np.random.PCG64(0)))
+    F = ll.fisher(model, (normal(40, 5),), "gaussian")
+    assert ll.explain(F).certain == 61 == 81 - 4 * 5
+    monkeypatch.setattr(verification, "KEPT", 1)
+    monkeypatch.setattr(counting, "MOST", most)
+    # Combinations bound ‖A V‖ less sharply: near the tolerance fewer dimensions are certain.
+    assert ll.explain(F).certain <= expected
+    assert ll.explain(F, tolerance=1e-11).certain == expected
