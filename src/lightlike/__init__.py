@@ -22,6 +22,8 @@ from lightlike.geometry.flow import walk
 from lightlike.geometry.path import PathLength, fisher_length
 from lightlike.geometry.saturation import Saturation, saturation
 from lightlike.geometry.subspaces import subspaces
+from lightlike.geometry.symmetry.explain import explain
+from lightlike.geometry.symmetry.explanation import Explanation, Source
 from lightlike.geometry.tangent import Radical, Screen
 from lightlike.geometry.variation import (
     DimensionNear,
@@ -50,6 +52,7 @@ __all__ = [
     "DimensionChain",
     "DimensionNear",
     "DimensionPath",
+    "Explanation",
     "Fisher",
     "History",
     "Likelihood",
@@ -63,6 +66,7 @@ __all__ = [
     "SignificantDimension",
     "Sketch",
     "Snapshot",
+    "Source",
     "Spectrum",
     "Tracker",
     "Walk",
@@ -76,6 +80,7 @@ __all__ = [
     "dimension_near",
     "dimension_path",
     "errors",
+    "explain",
     "fisher",
     "fisher_length",
     "lengths",

@@ -12,6 +12,8 @@ from lightlike.geometry.dimension import (
     dimension_of,
     significant_dimension_of,
 )
+from lightlike.geometry.symmetry.explain import certified, explain
+from lightlike.geometry.symmetry.explanation import Explanation
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
@@ -25,14 +27,26 @@ from lightlike.spectrum.spectrum import Spectrum
 
 @overload
 def dimension(
-    F: Any, method: str | Sketch = "auto", *, above: None = None, seed: int = 0
+    F: Any,
+    method: str | Sketch = "auto",
+    *,
+    above: None = None,
+    seed: int = 0,
+    certify: bool = False,
+    explanation: Explanation | None = None,
 ) -> Dimension: ...
 @overload
 def dimension(
     F: Any, method: str | Sketch = "auto", *, above: float, seed: int = 0
 ) -> SignificantDimension: ...
 def dimension(
-    F: Any, method: str | Sketch = "auto", *, above: float | None = None, seed: int = 0
+    F: Any,
+    method: str | Sketch = "auto",
+    *,
+    above: float | None = None,
+    seed: int = 0,
+    certify: bool = False,
+    explanation: Explanation | None = None,
 ) -> Dimension | SignificantDimension:
     """The local dimension d̂ = rank Î(θ), or the number of eigenvalues above ε, with certain bounds.
 
@@ -46,13 +60,27 @@ def dimension(
             the number above ε it gives an estimate without bounds.
         above: None for the rank, or ε ≥ 0, an absolute bound on eigenvalues of Î.
         seed: Of the sketch.
+        certify: Whether to seek named null directions (`lightlike.explain`) and bound the rank from
+            above by D less their number; where that meets the singular values from below, the rank
+            is proven twice.
+        explanation: Of F, if there is one already; certifies too.
 
     Raises:
         CapacityError: if no exact route fits in memory.
-        ChoiceError: if ε is negative or not a finite number.
+        ChoiceError: if ε is negative or not a finite number, if F is no Fisher matrix and is to be
+            certified, or if the explanation is of another one or of a wider tolerance.
+        ConsistencyError: if the bounds contradict each other.
     """
     if above is None:
-        return dimension_of(spectrum_of(F, method, seed=seed))
+        found = dimension_of(spectrum_of(F, method, seed=seed))
+        if not certify and explanation is None:
+            return found
+        if not isinstance(F, Fisher):
+            raise choice_error("certify", certify, ["False for anything but a Fisher matrix"])
+        explanation = explanation or explain(F)
+        return certified(found, explanation, F.root)
+    if certify or explanation is not None:
+        raise choice_error("certify", certify, ["False for the number above a bound"])
     if not 0.0 <= above < math.inf:
         raise choice_error("above", above, ["None", "a finite number, 0 or positive"])
     return significant_dimension_of(spectrum_of(F, method, seed=seed), float(above))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lightlike.errors import ConsistencyError
 from lightlike.spectrum.spectrum import Spectrum
 
 
@@ -22,7 +23,10 @@ class Dimension:
         tolerance: Relative threshold on singular values, max(K, D) · precision (as `matrix_rank`),
             or √(floor / λ_1) of a spectrum in float32.
         data_limited: Whether d̂ = K < D: more observations would raise it.
-        bound: What the upper bound min(D, K) comes from: "parameters" or "data".
+        bound: What the upper bound comes from: "parameters" (D), "data" (K), or "symmetries" (D
+            less the independent null directions that have a name).
+        proven_twice: Whether the bounds meet and the upper one is a count that does not rest on
+            the spectrum.
     """
 
     value: int
@@ -33,6 +37,7 @@ class Dimension:
     tolerance: float
     data_limited: bool
     bound: str
+    proven_twice: bool = False
 
     def __int__(self) -> int:
         return self.value
@@ -91,6 +96,44 @@ def dimension_of(spectrum: Spectrum) -> Dimension:
         tolerance=spectrum.tolerance,
         data_limited=value == rows < columns,
         bound="data" if rows < columns else "parameters",
+    )
+
+
+def certify(dimension: Dimension, shape: tuple[int, int], null: int) -> Dimension:
+    """Bound a rank from above by min(K, D − k), for k independent directions known to be null.
+
+    Args:
+        dimension: The rank, whose lower bound is that of the singular values found.
+        shape: (K, D).
+        null: k.
+
+    Returns:
+        The rank with the lower of both upper bounds; where this one meets the lower bound, it is
+        exact and proven twice.
+
+    Raises:
+        ConsistencyError: if the bounds contradict each other.
+    """
+    rows, parameters = shape
+    upper = min(rows, parameters - null)
+    if upper < dimension.lower:
+        raise ConsistencyError(
+            f"{null:,} independent null directions leave at most {upper:,} dimensions, but "
+            f"{dimension.lower:,} singular values of A exceed {dimension.tolerance:.1e} of the "
+            "largest.",
+            "One of the two is wrong, so neither can be trusted.",
+            "Report the model's layers as a fault of lightlike.",
+        )
+    if upper > dimension.upper:
+        return dimension
+    proven = upper == dimension.lower
+    return replace(
+        dimension,
+        value=min(dimension.value, upper),
+        upper=upper,
+        kind="exact" if proven else dimension.kind,
+        bound="symmetries" if null and parameters - null <= rows else dimension.bound,
+        proven_twice=proven,
     )
 
 

@@ -126,7 +126,7 @@ class Capture(TorchFunctionMode):
             self._open.add(func)
             try:
                 with self:
-                    return _unguarded(func)(*args, **kwargs)
+                    return unguarded(func)(*args, **kwargs)
             finally:
                 self._open.discard(func)
         result = func(*args, **kwargs)
@@ -151,7 +151,7 @@ class Capture(TorchFunctionMode):
 
 
 @cache
-def _unguarded(func: FunctionType) -> Callable[..., Any]:
+def unguarded(func: FunctionType) -> Callable[..., Any]:
     """A function of PyTorch's without its own question whether somebody watches.
 
     While a mode handles a call it is switched off, so that attention, say, would hide the linear

@@ -1,0 +1,1 @@
+"""Named null directions: what changes no prediction to first order, and why."""
