@@ -19,7 +19,7 @@ from torch import Tensor
 from lightlike.errors import CapacityError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
 from lightlike.length.observed import observe, require_labels, require_second_derivatives
-from lightlike.length.priors import named_vector
+from lightlike.length.prior import named_vector
 from lightlike.length.volume import Region, Volume
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.product import twice
