@@ -56,6 +56,10 @@ class ConsistencyError(LightlikeError, ArithmeticError):
     """Two independent computations of one quantity disagree."""
 
 
+class SamplingError(LightlikeError, ArithmeticError):
+    """A random estimate is not worth its number: chains disagree, or too few draws count."""
+
+
 class StoreError(LightlikeError, ValueError):
     """A result file cannot be written, or is not a result file."""
 
