@@ -116,7 +116,7 @@ def estimate(
         run = 1.0 / hot.temperature - 1.0 / cold.temperature
         value = (hot.loss - cold.loss) / run
         stderr = math.hypot(hot.loss_stderr, cold.loss_stderr) / run
-    _check(value, stderr, nll, found, settings)
+    check(value, stderr, nll, found, settings)
     result = LearningCoefficient(value, stderr, n, nll, None, settings.method, tuple(found))
     return result, last
 
@@ -201,7 +201,7 @@ def _check_chains(found: Diagnostics) -> None:
         )
 
 
-def _check(
+def check(
     value: float, stderr: float, nll: float, found: list[Diagnostics], settings: Settings
 ) -> None:
     """Raise a SamplingError if θ̂ is visibly not a minimum, or the estimate is negative."""
