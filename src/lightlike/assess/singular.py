@@ -74,9 +74,12 @@ def learning_coefficient(
             λ̂ = (E_{β/2}[n L_n] − E_{2β}[n L_n]) / (2/β − 1/(2β)), which needs no loss at θ̂ and so
             no minimum there, for a larger error and twice the time.
         sampler: "hmc" (Hamiltonian trajectories) or "mala" (one Langevin step), both corrected by a
-            Metropolis step and so without bias by the step size.
+            Metropolis step and so without bias by the step size. "sgld" walks by the gradients of
+            single batches, as the data come, without that correction: for large data, and biased
+            by its step size in a way that its standard error does not tell.
         steps: Most leapfrog steps of a trajectory.
-        step_size: "auto" to adapt it, or a number in units of each coordinate's spread.
+        step_size: "auto" to adapt it (0.1 for "sgld"), or a number in units of each coordinate's
+            spread (for "sgld" it multiplies the squared unit).
         rank: Whether to compute `rank_bound`, half the largest rank at θ̂ and at a draw.
         progress: "auto", True or False.
 
@@ -91,8 +94,8 @@ def learning_coefficient(
         CapacityError: if the rank does not fit in memory.
         ModelError, DataError, ParameterError, DeterminismError: if the parts do not fit.
     """
-    if sampler not in ("hmc", "mala"):
-        raise choice_error("sampler", sampler, ["'hmc'", "'mala'"])
+    if sampler not in ("hmc", "mala", "sgld"):
+        raise choice_error("sampler", sampler, ["'hmc'", "'mala'", "'sgld'"])
     if isinstance(step_size, str) and step_size != "auto":
         raise choice_error("step_size", step_size, ["'auto'", "a finite number above 0"])
     mala = sampler == "mala"
@@ -107,6 +110,7 @@ def learning_coefficient(
         # The best rates for many dimensions: Roberts & Rosenthal 1998; Beskos et al. 2013.
         acceptance=0.574 if mala else 0.8,
         method=method,
+        batches=sampler == "sgld",
         seed=seed,
     )
     F = fisher(model, data, likelihood, parameters)

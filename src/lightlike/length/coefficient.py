@@ -19,10 +19,10 @@ class Diagnostics:
         localisation: γ.
         loss: n E_β[L_n] in nats.
         loss_stderr: Its standard error.
-        lowest: The lowest n L_n that was seen.
+        lowest: The lowest n L_n that was seen (of "sgld": at the last points).
         rhat: R̂ of n L_n, split and by ranks.
         effective_draws: Effective sample size of its mean.
-        acceptance: Mean acceptance probability of each chain.
+        acceptance: Mean acceptance probability of each chain; empty for "sgld".
         chain_means: n β (E[L_n] − L_n(θ̂)) of each chain.
         step_size: Largest leapfrog step, in units of each coordinate's spread.
         divergences: Trajectories that left the region where the step size serves; rejected.
@@ -103,6 +103,8 @@ class LearningCoefficient:
             not exceed; None if it was not asked for.
         method: "reference" or "difference".
         diagnostics: One entry a temperature.
+        bias: "none" of exact samplers at this n and β; "unknown" of "sgld", whose step size and
+            batches change the distribution by more than the standard error tells.
         kind: Always "estimated".
     """
 
@@ -113,6 +115,7 @@ class LearningCoefficient:
     rank_bound: float | None
     method: str
     diagnostics: tuple[Diagnostics, ...]
+    bias: str = "none"
     kind: str = "estimated"
 
     def __float__(self) -> float:

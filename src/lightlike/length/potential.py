@@ -79,8 +79,11 @@ class Potential:
         """Value and gradient at points (C, D)."""
         if self.together is None:
             self.together = self._agree(points)
-        way = self._batched if self.together else self._in_turn
-        return self._finite(*self._differentiate(way, points))
+        return self._finite(*self._differentiate(self.losses, points))
+
+    def losses(self, labelled: Labelled, points: Tensor) -> Tensor:
+        """−Σ log p over one batch at points (C, D), part of the autograd graph: (C,)."""
+        return (self._batched if self.together else self._in_turn)(labelled, points)
 
     def _agree(self, points: Tensor) -> bool:
         """Whether one pass for all points works and gives what passes one by one give."""

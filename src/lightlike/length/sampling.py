@@ -63,6 +63,7 @@ class Chains:
         divergences: Trajectories of each chain that ended with an absurd energy (C,).
         step_size: Largest leapfrog step, in units of `scale`.
         scale: Unit of each coordinate (D,).
+        lowest: The lowest value that is known to be exact.
     """
 
     records: Tensor
@@ -71,6 +72,7 @@ class Chains:
     divergences: Tensor
     step_size: float
     scale: Tensor
+    lowest: float
 
 
 def transition(
@@ -185,8 +187,9 @@ def sample(
             diverged += divergent
             records.append(state.record)
     h = step_size or size.averaged
+    drawn = torch.stack(records, 1)
     return Chains(
-        torch.stack(records, 1), state.points, accepted / draws, diverged.long(), h, scale
+        drawn, state.points, accepted / draws, diverged.long(), h, scale, float(drawn.min())
     )
 
 

@@ -26,6 +26,7 @@ from lightlike.length.convergence import (
     mean_error,
     potential_scale_reduction,
 )
+from lightlike.length.langevin import walk
 from lightlike.length.potential import Potential
 from lightlike.length.sampling import sample
 from lightlike.metric.root import Root
@@ -58,6 +59,7 @@ class Settings:
         step_size: In units of each coordinate's spread, or None to adapt it.
         acceptance: Mean acceptance probability that it is adapted to.
         method: "reference" or "difference".
+        batches: Whether to walk by stochastic gradients, without a Metropolis step.
         seed: Of all random numbers.
     """
 
@@ -70,6 +72,7 @@ class Settings:
     step_size: float | None = None
     acceptance: float = 0.8
     method: str = "reference"
+    batches: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -117,7 +120,8 @@ def estimate(
         value = (hot.loss - cold.loss) / run
         stderr = math.hypot(hot.loss_stderr, cold.loss_stderr) / run
     check(value, stderr, nll, found, settings)
-    result = LearningCoefficient(value, stderr, n, nll, None, settings.method, tuple(found))
+    bias = "unknown" if settings.batches else "none"
+    result = LearningCoefficient(value, stderr, n, nll, None, settings.method, tuple(found), bias)
     return result, last
 
 
@@ -145,26 +149,42 @@ def _temper(
     curvature = root.rmv(2.0 * signs - 1.0).square().mean(1)
     scale = (gamma + n * beta * curvature).rsqrt()
     noise = torch.randn(settings.chains, len(centre), generator=generator, dtype=torch.float64)
+    start = centre + scale * noise.to(centre)
     with isolated():
-        chains = sample(
-            target,
-            centre + scale * noise.to(centre),
-            scale,
-            draws=settings.draws,
-            burn_in=settings.burn_in,
-            steps=settings.steps,
-            step_size=settings.step_size,
-            acceptance=settings.acceptance,
-            generator=generator,
-            progress=progress,
-        )
+        if settings.batches:
+            chains = walk(
+                potential,
+                centre,
+                start,
+                scale,
+                beta=beta,
+                gamma=gamma,
+                draws=settings.draws,
+                burn_in=settings.burn_in,
+                step_size=settings.step_size,
+                seed=int(torch.randint(2**62, (), generator=generator)),
+                progress=progress,
+            )
+        else:
+            chains = sample(
+                target,
+                start,
+                scale,
+                draws=settings.draws,
+                burn_in=settings.burn_in,
+                steps=settings.steps,
+                step_size=settings.step_size,
+                acceptance=settings.acceptance,
+                generator=generator,
+                progress=progress,
+            )
     records = chains.records.cpu()
     diagnostics = Diagnostics(
         beta,
         gamma,
         nll + float(records.mean()),
         mean_error(records),
-        nll + float(records.min()),
+        nll + chains.lowest,
         potential_scale_reduction(records),
         effective_sample_size(records),
         tuple(chains.acceptance.tolist()),
@@ -188,7 +208,8 @@ def _check_chains(found: Diagnostics) -> None:
         means = ", ".join(f"{mean:.3g}" for mean in found.chain_means)
         raise SamplingError(
             f"{at} the chains disagree: R̂ = {found.rhat:.3f} of the loss, above {LARGEST_RHAT}; "
-            f"their estimates are {means}, their acceptance {min(found.acceptance):.2f} at least.",
+            f"their estimates are {means}, their lowest acceptance "
+            f"{min(found.acceptance, default=math.nan):.2f}.",
             "They have not seen the same distribution, so that their mean is nobody's.",
             remedy,
         )
