@@ -168,6 +168,13 @@ def test_chains_that_stay_where_they_started_are_refused():
         measure(step_size=1e-5, burn_in=0)
 
 
+def test_a_walk_that_diverges_is_refused():
+    """A step size at which an uncorrected walk explodes: no number comes back."""
+    pytest.importorskip("posteriors")
+    with pytest.raises(ll.errors.SamplingError, match="disagree"):
+        measure(sampler="sgld", step_size=50.0, draws=200, burn_in=400)
+
+
 def test_few_independent_draws_are_refused():
     with pytest.raises(ll.errors.SamplingError, match=r"disagree|worth"):
         measure(draws=10, chains=2)

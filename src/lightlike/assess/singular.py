@@ -116,7 +116,7 @@ def learning_coefficient(
     F = fisher(model, data, likelihood, parameters)
     # Before any time is spent: this raises if no route fits.
     here = _half_rank(F) if rank else None
-    found, last = estimate(F.root, settings, Progress.resolve(progress))
+    found, last = estimate(F.problem, settings, Progress.resolve(progress))
     if here is None:
         return found
     return replace(found, rank_bound=max(here, _half_rank(F.at(last))))

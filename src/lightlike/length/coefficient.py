@@ -145,10 +145,14 @@ class LearningCoefficient:
         if multiplicity < 1 or multiplicity != int(multiplicity):
             raise choice_error("multiplicity", multiplicity, ["a whole number from 1 up"])
         log = math.log(self.observations)
+        term = 0.0
+        if multiplicity > 1:
+            if log <= 1.0:
+                raise choice_error("multiplicity", multiplicity, ["1, as log log n ≤ 0"])
+            term = -(multiplicity - 1) * math.log(log)
         return SingularLength(
-            self.nll, self.value * log, -(multiplicity - 1) * math.log(log), self.stderr * log,
-            multiplicity, self.observations,
-        )  # fmt: skip
+            self.nll, self.value * log, term, self.stderr * log, multiplicity, self.observations
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything by name, in plain Python types."""

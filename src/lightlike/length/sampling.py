@@ -101,7 +101,8 @@ def transition(
         energy, gradient, record = target(points)
         momentum = momentum - 0.5 * size * scale * gradient
     gain = energy + 0.5 * momentum.square().sum(1) - before
-    gain = torch.where(torch.isfinite(gain), gain, torch.inf)
+    # From infinite energy any finite one is a gain; between two infinite ones nothing moves.
+    gain = torch.where(torch.isnan(gain), torch.inf, gain)
     probability = (-gain.clamp_min(0.0)).exp()
     uniform = torch.rand(len(points), generator=generator, dtype=points.dtype).to(points.device)
     taken = uniform < probability

@@ -30,7 +30,9 @@ from lightlike.length.langevin import walk
 from lightlike.length.potential import Potential
 from lightlike.length.sampling import sample
 from lightlike.metric.root import Root
+from lightlike.problem.draws import Draws
 from lightlike.problem.isolation import isolated
+from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 
 # Chains that differ by more than this have not seen the same distribution.
@@ -41,8 +43,6 @@ FEWEST_DRAWS = 50.0
 ERRORS, SHARE = 2.0, 0.1
 # The two temperatures of the difference, over the one asked for.
 PAIR = 0.5, 2.0
-# Random signs that guess the diagonal of the metric.
-GUESSES = 16
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Settings:
 
 
 def estimate(
-    root: Root, settings: Settings, progress: Progress
+    problem: Problem, settings: Settings, progress: Progress
 ) -> tuple[LearningCoefficient, Tensor]:
     """Sample at one temperature or two, and the last point of a chain (D,) besides λ̂.
 
@@ -98,7 +98,6 @@ def estimate(
         ChoiceError: if there is but one observation, for which log n is 0.
         DataError: if there are no labels.
     """
-    problem = root.problem.reference
     potential = Potential(problem)
     n = potential.observations
     if settings.temperature is None and n < 2:
@@ -108,7 +107,7 @@ def estimate(
     generator = torch.Generator().manual_seed(settings.seed)
     found, last = [], problem.theta
     for factor in factors:
-        diagnostics, last = _temper(root, potential, beta * factor, settings, generator, progress)
+        diagnostics, last = _temper(potential, beta * factor, settings, generator, progress)
         found.append(diagnostics)
     assert problem.survey.nll is not None
     nll = float(problem.survey.nll.sum())
@@ -126,7 +125,6 @@ def estimate(
 
 
 def _temper(
-    root: Root,
     potential: Potential,
     beta: float,
     settings: Settings,
@@ -145,9 +143,7 @@ def _temper(
         energy = beta * (loss - nll) + 0.5 * gamma * away.square().sum(1)
         return energy, beta * gradient + gamma * away, loss - nll
 
-    signs = torch.randint(0, 2, (root.shape[0], GUESSES), generator=generator).to(centre)
-    curvature = root.rmv(2.0 * signs - 1.0).square().mean(1)
-    scale = (gamma + n * beta * curvature).rsqrt()
+    scale = (gamma + n * beta * _curvature(problem, settings.seed)).rsqrt()
     noise = torch.randn(settings.chains, len(centre), generator=generator, dtype=torch.float64)
     start = centre + scale * noise.to(centre)
     with isolated():
@@ -195,6 +191,15 @@ def _temper(
     )
     _check_chains(diagnostics)
     return diagnostics, chains.last[0]
+
+
+def _curvature(problem: Problem, seed: int) -> Tensor:
+    """A guess of the diagonal of Î (D,), from one random combination of each observation's rows."""
+    root = Root(problem.sketched(Draws(1, seed, 0, "rademacher")))
+    total = torch.zeros_like(problem.theta)
+    for slab in root.slabs("Scales"):
+        total += slab.square().sum(0)
+    return total
 
 
 def _check_chains(found: Diagnostics) -> None:
