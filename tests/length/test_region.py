@@ -123,6 +123,7 @@ def test_the_default_region_shrinks_with_n():
     found = ll.effective_dimension(linear(), (X,), "gaussian", draws=3)
     assert found.region == {"name": "ball", "radius": 1 / math.sqrt(30)}
     assert found.observations == 30
+    assert "of D = 8 (estimated at n = 30; largest rank 8, 3 effective draws)" in str(found)
 
 
 def test_heavy_tails_are_refused():

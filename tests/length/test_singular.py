@@ -38,14 +38,14 @@ def regression(away=0.0):
 
 
 def measure(model=None, data=(X, Y), likelihood=NOISE, **options):
-    given = {"draws": 300, "burn_in": 150, "chains": 8, "sampler": "mala"} | options
+    given = {"draws": 150, "burn_in": 100, "chains": 16, "sampler": "mala"} | options
     return ll.learning_coefficient(model or regression(), data, likelihood, **given)
 
 
 def known(model, width, t, **options):
     """λ̂ of a noiseless problem at n β = t."""
     data = noiseless(model, width)
-    given = {"draws": 250, "burn_in": 200, "chains": 16, "steps": 12} | options
+    given = {"draws": 120, "burn_in": 120, "chains": 32, "steps": 12} | options
     return ll.learning_coefficient(model, data, "gaussian", temperature=t / len(data[0]), **given)
 
 
@@ -60,13 +60,14 @@ def test_a_regular_model(untouched):
     assert abs(found.value - exact) < 3 * found.stderr
     assert 0 < found.stderr < 0.1
     assert found.rank_bound == 1.5
+    assert f"± {found.stderr:.2g} (estimated, at most 1.5 by the rank; R̂ = 1.0" in str(found)
     assert found.kind == "estimated"
     (d,) = found.diagnostics
     assert d.temperature == pytest.approx(beta)
     assert d.together
     assert d.rhat < 1.05
     assert np.mean(d.chain_means) == pytest.approx(found.value)
-    assert len(d.acceptance) == 8
+    assert len(d.acceptance) == 16
     assert found.wbic == pytest.approx(found.nll + math.log(100) * found.value)
     assert found.wbic_stderr == pytest.approx(math.log(100) * found.stderr)
 
@@ -106,15 +107,19 @@ def test_the_length():
 
 def test_seeds_and_settings():
     model = regression()
-    first, again, other = (measure(model, draws=60, rank=False, seed=s) for s in (1, 1, 2))
+    first, again, other = (
+        measure(model, draws=100, burn_in=40, rank=False, seed=s) for s in (1, 1, 2)
+    )
     assert first == again
     assert first.value != other.value
-    fixed = measure(draws=200, rank=False, step_size=0.9)
+    with torch.inference_mode():
+        assert measure(model, draws=100, burn_in=40, rank=False, seed=1) == first
+    fixed = measure(model, draws=100, burn_in=40, rank=False, step_size=0.9)
     assert fixed.diagnostics[0].step_size == 0.9
 
 
 @pytest.mark.parametrize(
-    ("powers", "draws"), [((1, 1), 250), pytest.param((1, 2), 1500, marks=pytest.mark.slow)]
+    ("powers", "draws"), [((1, 1), 120), pytest.param((1, 2), 800, marks=pytest.mark.slow)]
 )
 def test_a_normal_crossing(powers, draws):
     """The slope of the free energy at n β = 100 by quadrature: 0.34 and 0.20, where D/2 = 1."""
@@ -135,21 +140,39 @@ def test_the_references_agree():
     )
 
 
-def test_stochastic_gradients_are_labelled_as_biased(untouched):
-    """On ragged batches: near the exact number within the bias that its step size makes."""
+def test_the_bias_of_stochastic_gradients():
+    """With one batch the walk is q ← (1 − ½ ε H) q + √ε z, of covariance (H − ¼ ε H²)⁻¹.
+
+    H = s (β G + γ) s for G = xᵀx/s² and the units s. At ε = 0.8 that is off by a quarter.
+    """
+    pytest.importorskip("posteriors")
+    found = measure(sampler="sgld", step_size=0.8, chains=64, rank=False)
+    beta, G = 1 / math.log(100), X.T @ X / 0.5
+    s = (1.0 + beta * G.diagonal()).rsqrt()
+    H = s[:, None] * (beta * G + torch.eye(3)) * s
+    inside = s[:, None] * torch.linalg.inv(H - 0.2 * H @ H) * s
+    biased = float(0.5 * beta * (G @ inside).trace())
+    assert biased > 1.2 * slope_of_regression(G, beta, 1.0)
+    assert abs(found.value - biased) < 3 * found.stderr
+    assert found.stderr < 0.03
+    assert found.bias == "unknown"
+    assert "(estimated, unknown bias;" in str(found)
+    assert found.diagnostics[0].acceptance == ()
+
+
+def test_stochastic_gradients_of_ragged_batches(untouched):
+    """Each batch stands for its share of the data."""
     pytest.importorskip("posteriors")
     model = regression()
     data = [(X[:40], Y[:40]), (X[40:90], Y[40:90]), (X[90:], Y[90:])]
-    options = {"sampler": "sgld", "draws": 500, "burn_in": 100, "chains": 32, "rank": False}
     with untouched(model):
-        found = measure(model, data, **options)
-        again = measure(model, data, **options)
+        first, again = (
+            measure(model, data, sampler="sgld", step_size=0.3, chains=64, rank=False, burn_in=50)
+            for _ in range(2)
+        )
     exact = slope_of_regression(X.T @ X / 0.5, 1 / math.log(100), 1.0)
-    assert found.bias == "unknown"
-    assert found == again
-    assert found.diagnostics[0].acceptance == ()
-    assert found.value == pytest.approx(exact, rel=0.2)
-    assert measure(model, draws=60, rank=False).bias == "none"
+    assert first == again
+    assert first.value == pytest.approx(exact, rel=0.25)
 
 
 def diagnostics(loss, lowest=-math.inf, beta=0.5):
@@ -172,12 +195,12 @@ def test_a_walk_that_diverges_is_refused():
     """A step size at which an uncorrected walk explodes: no number comes back."""
     pytest.importorskip("posteriors")
     with pytest.raises(ll.errors.SamplingError, match="disagree"):
-        measure(sampler="sgld", step_size=50.0, draws=200, burn_in=400)
+        measure(sampler="sgld", step_size=50.0, draws=100, burn_in=100)
 
 
 def test_few_independent_draws_are_refused():
     with pytest.raises(ll.errors.SamplingError, match=r"disagree|worth"):
-        measure(draws=10, chains=2)
+        measure(draws=10, burn_in=50, chains=2)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +236,7 @@ def test_no_room_for_the_rank(monkeypatch):
     monkeypatch.setattr("lightlike.assess.singular.dimension_of", full)
     with pytest.raises(ll.errors.CapacityError, match=r"Buy memory\. Or pass rank=False"):
         measure()
-    assert measure(draws=60, rank=False).rank_bound is None
+    assert measure(draws=100, rank=False).rank_bound is None
 
 
 @pytest.mark.slow

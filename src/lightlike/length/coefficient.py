@@ -121,6 +121,16 @@ class LearningCoefficient:
     def __float__(self) -> float:
         return self.value
 
+    def __str__(self) -> str:
+        rank = "" if self.rank_bound is None else f", at most {self.rank_bound:g} by the rank"
+        bias = "" if self.bias == "none" else f", {self.bias} bias"
+        rhat = max(d.rhat for d in self.diagnostics)
+        draws = min(d.effective_draws for d in self.diagnostics)
+        return (
+            f"λ̂ = {self.value:.4g} ± {self.stderr:.2g} (estimated{rank}{bias}; "
+            f"R̂ = {rhat:.3f}, {draws:,.0f} effective draws)"
+        )
+
     @property
     def wbic(self) -> float | None:
         """Watanabe's WBIC n E_β[L_n], in nats; None at temperatures other than β = 1/log n."""

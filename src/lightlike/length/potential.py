@@ -16,6 +16,7 @@ from torch import Tensor
 from lightlike.errors import DataError
 from lightlike.problem.data import Batch
 from lightlike.problem.evaluation import output_of
+from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 
 # Largest relative difference of the two ways, which order their sums differently.
@@ -61,13 +62,14 @@ class Potential:
                 "Pass (x, y), or batches with labels.",
             )
         self.problem = problem
-        self.batches = [
-            Labelled(batch, outputs.targets, _places(outputs.observed))
-            for batch, outputs in problem.sweep("Keeping the data")
-            if outputs.targets is not None
-        ]
-        # Some models write to their buffers.
-        self._fixed = {k: v.detach().clone() for k, v in problem.evaluator.values.items()}
+        with isolated(), torch.no_grad():
+            self.batches = [
+                Labelled(batch, outputs.targets, _places(outputs.observed))
+                for batch, outputs in problem.sweep("Keeping the data")
+                if outputs.targets is not None
+            ]
+            # Some models write to their buffers.
+            self._fixed = {k: v.clone() for k, v in problem.evaluator.values.items()}
         self.together: bool | None = None
 
     @property

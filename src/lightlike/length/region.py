@@ -67,6 +67,13 @@ class EffectiveDimension:
     def __float__(self) -> float:
         return self.value
 
+    def __str__(self) -> str:
+        return (
+            f"d = {self.value:.4g} ± {self.stderr:.2g} of D = {self.parameters:,} (estimated at "
+            f"n = {self.observations:,}; largest rank {self.largest_rank:,}, "
+            f"{self.effective_draws:,.0f} effective draws)"
+        )
+
     def at(self, n: int, gamma: float | None = None) -> EffectiveDimension:
         """The same region seen with n observations, from the spectra at hand.
 
