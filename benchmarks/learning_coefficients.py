@@ -175,7 +175,7 @@ def main(
     """Known learning coefficients against estimates."""
     torch.set_num_threads(threads)
     console = Console()
-    console.width = max(console.width, 110)
+    console.width = max(console.width, 120)
     found = []
     for case in CASES:
         if only in case.name:
