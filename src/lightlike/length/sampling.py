@@ -28,8 +28,10 @@ SHRINKAGE, DELAY, DECAY = 0.05, 10.0, 0.75
 # A trajectory that gains this much energy has left the region where its step size serves.
 DIVERGENT = 1000.0
 # The step size of each trajectory is a random share of the largest, from this up: one size for all
-# would be too large in the narrow parts of a singular posterior, or never cross its wide ones.
-LEAST = 0.2
+# would be too large in the narrow parts of a singular posterior, or never cross its wide ones. At
+# first shares are much smaller now and then: a chain that starts where the loss is steep would
+# reject every step that suits the others, and never leave.
+LEAST, LEAST_AT_FIRST = 0.2, 1e-3
 # Length of the longest trajectories in units of each coordinate's spread: on a normal distribution
 # half a turn, after which a trajectory comes back.
 LONGEST = math.pi
@@ -82,16 +84,18 @@ def transition(
     step_size: float,
     steps: int,
     generator: torch.Generator,
+    least: float = LEAST,
 ) -> tuple[State, Tensor, Tensor]:
     """One trajectory of each chain, accepted or not: state, acceptance probability, divergence.
 
-    The step size of a chain is step_size times a random share, the number of steps random up to
-    `steps`: both are drawn without looking where the chain is, so that each choice is reversible.
+    The step size of a chain is step_size times a random share from `least` up, the number of steps
+    random up to `steps`: both are drawn without looking where the chain is, so that each choice is
+    reversible.
     """
     points, gradient = state.points, state.gradient
     momentum = _normal(points, generator)
     share = torch.rand(len(points), 1, generator=generator, dtype=points.dtype).to(points.device)
-    size = step_size * (LEAST + (1.0 - LEAST) * share)
+    size = step_size * least**share
     count = int(torch.randint(1, steps + 1, (), generator=generator))
     before = state.energy + 0.5 * momentum.square().sum(1)
     energy, record = state.energy, state.record
@@ -175,7 +179,8 @@ def sample(
         adapting = index < burn_in
         h = step_size or (size.current if adapting else size.averaged)
         most = max(1, min(steps, math.ceil(LONGEST / h)))
-        state, probability, divergent = transition(target, state, scale, h, most, generator)
+        least = LEAST_AT_FIRST if index < WINDOWS[-2] * burn_in else LEAST
+        state, probability, divergent = transition(target, state, scale, h, most, generator, least)
         if adapting:
             size.learn(float(probability.mean()))
             seen.append(state.points)
