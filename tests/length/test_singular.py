@@ -243,14 +243,13 @@ def test_no_room_for_the_rank(monkeypatch):
 def test_the_error_bars_cover():
     """Against the exact number of a regular model: 95 % within two standard errors, roughly."""
     exact = slope_of_regression(X.T @ X / 0.5, 1 / math.log(100), 1.0)
-    found = [measure(draws=150, burn_in=100, rank=False, chains=4, seed=s) for s in range(30)]
+    found = [measure(draws=250, burn_in=100, rank=False, chains=8, seed=s) for s in range(20)]
     scores = np.array([(f.value - exact) / f.stderr for f in found])
     assert (np.abs(scores) < 2).mean() >= 0.85
     assert abs(scores.mean()) < 0.6
 
 
 REDUCED_RANK = [
-    ((2, 1, 1, 0), 1e3),
     ((2, 2, 2, 0), 1e4),
     ((3, 2, 3, 0), 1e4),
     ((2, 6, 2, 0), 1e3),

@@ -56,7 +56,8 @@ def learning_coefficient(
     λ̂ is the slope of the free energy in log n at the finite n β that was used, which differs from
     its limit λ by O(1/log n β) where the multiplicity exceeds 1 (for a b x at the origin it is 0.41
     at n β = 10⁴, λ = 0.5) and by powers of 1/(n β) elsewhere. That difference is no part of the
-    standard error.
+    standard error. Nor is what chains of this length did not come to see: in the narrow arms of a
+    singular crossing errors of two to three standard errors are not rare, so take many chains.
 
     Args:
         model: Any module that PyTorch can differentiate; it is left as it was found.
