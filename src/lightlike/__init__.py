@@ -14,6 +14,7 @@ from lightlike.assess.measure import measure
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
+from lightlike.assess.singular import effective_dimension, learning_coefficient
 from lightlike.assess.tracking import Tracker
 from lightlike.demos import demo
 from lightlike.geometry.chain import DimensionChain, dimension_chain
@@ -34,7 +35,9 @@ from lightlike.geometry.variation import (
 )
 from lightlike.geometry.walk import Walk
 from lightlike.length import priors
+from lightlike.length.coefficient import LearningCoefficient, SingularLength
 from lightlike.length.description import DescriptionLength
+from lightlike.length.region import EffectiveDimension
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.root import Root
 from lightlike.present.report import report
@@ -52,9 +55,11 @@ __all__ = [
     "DimensionChain",
     "DimensionNear",
     "DimensionPath",
+    "EffectiveDimension",
     "Explanation",
     "Fisher",
     "History",
+    "LearningCoefficient",
     "Likelihood",
     "Measurement",
     "PathLength",
@@ -64,6 +69,7 @@ __all__ = [
     "Saturation",
     "Screen",
     "SignificantDimension",
+    "SingularLength",
     "Sketch",
     "Snapshot",
     "Source",
@@ -79,10 +85,12 @@ __all__ = [
     "dimension_chain",
     "dimension_near",
     "dimension_path",
+    "effective_dimension",
     "errors",
     "explain",
     "fisher",
     "fisher_length",
+    "learning_coefficient",
     "lengths",
     "likelihoods",
     "load",

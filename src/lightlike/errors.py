@@ -76,6 +76,10 @@ class TrackingError(LightlikeError, ValueError):
     """A training run cannot be followed."""
 
 
+class SamplingError(LightlikeError, ArithmeticError):
+    """A random estimate is not worth its number: chains disagree, or too few draws count."""
+
+
 class StoreError(LightlikeError, ValueError):
     """A result file cannot be written, or is not a result file."""
 

@@ -1,6 +1,7 @@
 """Lengths and criteria to set beside the Gaussian razor, by name."""
 
 from lightlike.assess.questions import criteria
+from lightlike.assess.singular import singular
 from lightlike.assess.table import table
 from lightlike.length.information import tic
 from lightlike.length.interpolating import interpolating
@@ -21,6 +22,7 @@ __all__ = [
     "noise_variance",
     "prequential",
     "rissanen",
+    "singular",
     "table",
     "tic",
     "variational",
