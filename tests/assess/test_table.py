@@ -54,6 +54,37 @@ def test_every_row_is_the_number_itself(found):
     assert t["tic"].total == criteria["tic"]
 
 
+def test_sampled_lengths_are_those_of_their_own_functions():
+    """Variational ones always; interpolating and singular with what they need."""
+    model, x, y = classes(60)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.zero_()
+    F = ll.fisher(model, (x, y), "categorical")
+    prior = ll.priors.Isotropic(0.01)
+    lc = ll.learning_coefficient(
+        model, (x, y), "categorical", method="difference", chains=2, draws=200, burn_in=100
+    )
+    t = ll.lengths.table(F, prior=prior, draws=20, epsilon=1.0, coefficient=lc, include=[
+        "interpolating", "laplace", "mean_field", "singular",
+    ])  # fmt: skip
+    expected = {
+        "interpolating": ll.lengths.interpolating(F, prior=prior, epsilon=1.0, draws=20),
+        "laplace": ll.lengths.variational(F, prior=prior, draws=20),
+        "mean_field": ll.lengths.variational(F, prior=prior, posterior="mean_field", draws=20),
+        "singular": ll.lengths.singular(lc),
+    }
+    for name, length in expected.items():
+        assert t[name].total == pytest.approx(length.total, rel=1e-12), name
+        assert t[name].stderr == pytest.approx(length.stderr), name
+    with torch.no_grad():
+        model.bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    other = ll.fisher(model, (x, y), "categorical")
+    assert "another fit" in ll.lengths.table(
+        other, coefficient=lc, include=["singular"]
+    )["singular"].reason  # fmt: skip
+
+
 def test_no_silent_gap(found):
     _, t = found
     for row in t:
@@ -120,7 +151,7 @@ def test_without_labels():
     t = ll.lengths.table(ll.fisher(model, (x,), "categorical"), draws=3)
     assert t["uniform"].total == pytest.approx(20 * math.log(3))
     for row in t:
-        if row.name not in ("uniform", "rissanen"):
+        if row.name not in ("uniform", "rissanen", "interpolating", "singular"):
             assert "label" in row.reason, row.name
 
 

@@ -7,24 +7,31 @@ to a `CodeLength` that raises an error of lightlike where it is not defined.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor
 
 from lightlike.assess.questions import description_length, dimension
+from lightlike.assess.singular import singular
 from lightlike.errors import UndefinedError
 from lightlike.length.codelength import CodeLength, as_code_length
+from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.criteria import criteria_of
+from lightlike.length.description import DescriptionLength
 from lightlike.length.information import tic
+from lightlike.length.interpolating import interpolating
 from lightlike.length.nml import nml_of_labels
 from lightlike.length.observed import require_labels
 from lightlike.length.posterior import log_likelihoods
 from lightlike.length.predictive import loo_of, smoothing, waic_of
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.regular import Bounds, rissanen
+from lightlike.length.variational import variational
 from lightlike.metric.fisher import Fisher
 
+# Draws at most where each takes a pass over the data or more.
+PASSES = 100
 # What each criterion that is one line of arithmetic is good for.
 NOTES = {
     "aic": "Expected loss on new data; regular, well-specified models, N ≫ D.",
@@ -45,6 +52,8 @@ class Question:
         bounds: Of the region of regular razors, or None.
         draws: Of everything that samples.
         seed: Of everything that samples.
+        epsilon: Of the interpolating razor, or None.
+        coefficient: A learning coefficient of the same model and data, or None.
     """
 
     F: Fisher
@@ -52,6 +61,8 @@ class Question:
     bounds: Bounds | None = None
     draws: int = 1000
     seed: int = 0
+    epsilon: float | None = None
+    coefficient: LearningCoefficient | None = None
 
     def criterion(self, name: str) -> float | None:
         """AIC, BIC or their like; only that with the local dimension takes a decomposition."""
@@ -102,11 +113,66 @@ class Entry:
 
 def _razor(question: Question) -> CodeLength:
     length = description_length(question.F, prior=question.prior)
-    found = as_code_length(
-        "gaussian",
-        length,
-        "Exact for linear models with Gaussian noise; elsewhere a quadratic picture at θ̂.",
+    note = "Exact for linear models with Gaussian noise; elsewhere a quadratic picture at θ̂."
+    return _labelled("gaussian", replace(length, validity=note))
+
+
+def _interpolating(question: Question) -> CodeLength:
+    if question.epsilon is None:
+        raise UndefinedError(
+            "No epsilon was given.",
+            "This razor lies between the Gaussian one and Jeffreys' by its measure.",
+            "Pass epsilon=..., in units of eigenvalues.",
+        )
+    prior = resolve_prior(question.prior)
+    draws = min(question.draws, PASSES)
+    length = interpolating(
+        question.F, prior=prior, epsilon=question.epsilon, draws=draws, seed=question.seed
     )
+    return _labelled("interpolating", length)
+
+
+def _variational(posterior: str) -> Callable[[Question], CodeLength]:
+    def compute(question: Question) -> CodeLength:
+        prior = resolve_prior(question.prior)
+        draws = max(8, min(question.draws, PASSES) // 2 * 2)
+        length = variational(
+            question.F, prior=prior, posterior=posterior, draws=draws, seed=question.seed
+        )
+        return _labelled(posterior, length)
+
+    return compute
+
+
+def _singular(question: Question) -> CodeLength:
+    found = question.coefficient
+    if found is None:
+        raise UndefinedError(
+            "No learning coefficient was given.",
+            "It takes chains of samples, minutes rather than seconds.",
+            "Pass coefficient=lightlike.learning_coefficient(model, data, likelihood).",
+        )
+    survey = question.F.problem.reference.survey
+    if survey.nll is None or abs(found.nll - question.fit) > 1e-6 * max(1.0, abs(question.fit)):
+        raise UndefinedError(
+            f"The learning coefficient is of another fit: {found.nll:.6g} nats.",
+            "It would be the length of other labels, or of another network.",
+            "Estimate it for the same model and data.",
+        )
+    length = singular(found)
+    return CodeLength(
+        name="singular",
+        total=length.total,
+        fit=question.fit,
+        stderr=length.stderr,
+        kind="estimated",
+        observations=survey.observations,
+        note="n L_n + λ log n, up to O(log log n): singular models too, N large.",
+    )
+
+
+def _labelled(name: str, length: DescriptionLength) -> CodeLength:
+    found = as_code_length(name, length, length.validity)
     if found is None:
         raise _unlabelled()
     return found
@@ -172,6 +238,12 @@ def _unlabelled() -> UndefinedError:
 
 ENTRIES: tuple[Entry, ...] = (
     Entry("gaussian", "Gaussian razor", "prior, one factorisation", _razor),
+    Entry(
+        "interpolating", "interpolating razor", "epsilon, a Gram matrix a draw", _interpolating,
+    ),
+    Entry("laplace", "variational, Laplace", "a pass a draw", _variational("laplace")),
+    Entry("mean_field", "variational, mean field", "a pass a draw", _variational("mean_field")),
+    Entry("singular", "singular free energy", "a learning coefficient", _singular),
     Entry("rissanen", "Rissanen razor", "bounds, regular metric, D ≤ 64", _regular),
     Entry("bic", "BIC (D)", "labels", _criterion("bic")),
     Entry("bic_dimension", "BIC (d)", "local dimension", _criterion("bic_dimension")),

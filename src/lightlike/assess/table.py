@@ -15,6 +15,7 @@ from rich.table import Table as Grid
 from lightlike.assess.entries import ENTRIES, Entry, Question
 from lightlike.errors import LightlikeError, choice_error
 from lightlike.length.codelength import CodeLength, finite
+from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.description import UNITS
 from lightlike.length.priors import Prior
 from lightlike.length.regular import Bounds
@@ -149,6 +150,8 @@ def table(
     include: Sequence[str] | None = None,
     draws: int = 1000,
     seed: int = 0,
+    epsilon: float | None = None,
+    coefficient: LearningCoefficient | None = None,
     units: str = "nats",
 ) -> LengthTable:
     """All lengths and criteria of a network on its data, side by side.
@@ -160,8 +163,10 @@ def table(
         prior: Of razor and posterior draws; N(0, I) unless given.
         bounds: Of the region of Rissanen's razor.
         include: Names of entries, in the order wanted; all unless given.
-        draws: Of everything that samples.
+        draws: Of everything that samples; where each takes a pass over the data, 100 at most.
         seed: Of everything that samples.
+        epsilon: Of the interpolating razor.
+        coefficient: From `lightlike.learning_coefficient`, for the singular free energy.
         units: "nats" or "bits".
 
     Raises:
@@ -173,7 +178,7 @@ def table(
         if name not in known:
             raise choice_error("include", name, [*map(repr, known)])
     chosen = ENTRIES if include is None else [known[name] for name in include]
-    question = Question(F, prior, bounds, draws, seed)
+    question = Question(F, prior, bounds, draws, seed, epsilon, coefficient)
     rows = tuple(_ask(entry, question) for entry in chosen)
     return LengthTable(rows, F.problem.survey.observations, "nats").to(units)
 
