@@ -45,7 +45,7 @@ def fisher_length(
     F: Fisher,
     points: Sequence[Tensor | Mapping[str, Tensor]],
     *,
-    relative_error: float = 1e-6,
+    relative_error: float = 1e-3,
     evaluations: int = 2000,
 ) -> PathLength:
     """The Fisher–Rao length Σ ∫₀¹ ‖A(θ(t)) Δθ‖ dt of the straight lines from point to point.
