@@ -18,7 +18,7 @@ from lightlike.geometry.symmetry.inert import claim_inert
 from lightlike.geometry.symmetry.mixing import claim_mixtures
 from lightlike.geometry.symmetry.scaling import claim_scales
 from lightlike.geometry.symmetry.scene import Scene, trace_model
-from lightlike.geometry.symmetry.shifts import claim_shifts
+from lightlike.geometry.symmetry.transformers import claim_transformers
 from lightlike.geometry.symmetry.verification import verify
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
@@ -30,7 +30,7 @@ Reason = Callable[[Scene], Iterator[Claim]]
 REASONS: list[Reason] = [
     claim_inert,
     claim_scales,
-    claim_shifts,
+    claim_transformers,
     claim_mixtures,
     claim_dependences,
 ]
