@@ -97,7 +97,10 @@ def multiplication(trace: Wiring, node: Node) -> None:
         trace.norms.append(Norm(ins, outs.numpy(), None, centred=False, eps=eps))
         trace.set(y, outs)
         return
-    if trace.learnt(x) or trace.learnt(z) or trace.known(x) == trace.known(z):
+    learnt, known = trace.learnt(x) or trace.learnt(z), [trace.known(x), trace.known(z)]
+    if not learnt and not any(known):
+        return
+    if learnt or all(known):
         calls.multiplication(trace, node)
         return
     if not trace.known(x):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightlike.geometry.symmetry import layers
 from lightlike.geometry.symmetry.graph import Node, Value
-from lightlike.geometry.symmetry.tracing import Use, broadcast
+from lightlike.geometry.symmetry.tracing import FIXED, Use, broadcast
 from lightlike.geometry.symmetry.wiring import Pairing, Wiring, constant
 
 
@@ -39,20 +39,32 @@ def added_product(trace: Wiring, node: Node) -> None:
 
 def pair(trace: Wiring, left: Tensor, right: Tensor) -> None:
     """Σ_i a_i b_i of features (…, positions, n) with features (…, positions, n)."""
-    if not (constant(left, -2) and constant(right, -2)):
-        raise ValueError("features of several kinds are multiplied")
-    both = torch.stack(broadcast(left[..., 0, :], right[..., 0, :]), -2)
+    both = torch.stack(broadcast(_alike(trace, left), _alike(trace, right)), -2)
     rows = torch.unique(both.reshape(-1, 2, both.shape[-1]), dim=0)
     trace.pairings.append(Pairing(rows[:, 0].numpy(), rows[:, 1].numpy()))
 
 
 def mix(trace: Wiring, found: Tensor) -> Tensor:
     """Features (…, 1, n) of weighted sums over positions of features (…, positions, n)."""
+    one = _alike(trace, found)
+    trace.mixtures.append(torch.unique(one.reshape(-1, one.shape[-1]), dim=0).numpy())
+    return one[..., None, :]
+
+
+def _alike(trace: Wiring, found: Tensor) -> Tensor:
+    """Features (…, positions, n) that are the same at all positions from now on, (…, n).
+
+    Where something was joined to the positions, such as a learnt key or a row of zeros, there may
+    be others, or none at all.
+    """
+    flat = found.movedim(-2, 0).flatten(1)
+    found = found[..., (flat != FIXED).any(1), :]
     if not constant(found, -2):
-        raise ValueError("features are mixed with each other")
-    rows = torch.unique(found[..., 0, :].reshape(-1, found.shape[-1]), dim=0)
-    trace.mixtures.append(rows.numpy())
-    return found[..., :1, :]
+        columns = [set(c.unique().tolist()) for c in found.flatten(0, -2).T]
+        if sum(map(len, columns)) > len(set().union(*columns)) and found.ndim == 2:
+            raise ValueError("features are mixed with each other")
+        trace.merge(found[..., :1, :], found)
+    return found[..., 0, :]
 
 
 def attention(trace: Wiring, node: Node) -> None:

@@ -96,6 +96,12 @@ class Wiring(Trace):
         mine = np.unique(np.concatenate(places)) if places else np.zeros(0, dtype=np.int64)
         self.touched[mine[mine >= 0]] += 1
 
+    def add(self, parts: list[tuple[Tensor, float]]) -> Tensor:
+        """New features z = Σ c a, entry by entry; of what is fixed the sum is fixed."""
+        fixed = torch.stack(broadcast(*(a == FIXED for a, _ in parts))).all(0)
+        found = super().add(parts)
+        return torch.where(fixed, FIXED, found)
+
     def known(self, value: Value) -> bool:
         """Whether a value has features that a generator may change."""
         return not self.moves(value) and bool((self.features(value) != FIXED).any())
