@@ -115,8 +115,8 @@ def rotations(width: int, *, centred: bool, most: int) -> Generators:
     return joined(found)
 
 
-def ask(use: Use, actions: Sequence[Action], number: Ints) -> Part:
-    """What some actions ask of the parameters of a use, as `claims.assemble` takes it.
+def ask(use: Use, actions: Sequence[Action], number: Ints) -> Entries:
+    """What some actions ask of the parameters of a use.
 
     Writers follow, δW = X W and δb = X b; readers take it back, δW = −W X.
 
@@ -148,7 +148,7 @@ def ask(use: Use, actions: Sequence[Action], number: Ints) -> Part:
                 entries.add(
                     use.weight[:, j], k[:, None], -v[:, None] * use.values[:, i]
                 )  # fmt: skip
-    return entries.part()
+    return entries
 
 
 class Entries:
@@ -163,7 +163,7 @@ class Entries:
         self._found.append(tuple(a.reshape(-1) for a in arrays))  # type: ignore[arg-type]
 
     def part(self) -> Part:
-        """All of them."""
+        """All of them, as `claims.assemble` takes them."""
         if not self._found:
             empty = np.zeros(0, dtype=np.int64)
             return empty, empty, np.zeros(0)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lightlike.geometry.symmetry.actions import Action, Generators, ask, whole
+from lightlike.geometry.symmetry.actions import Action, Entries, Generators, ask, whole
 from lightlike.geometry.symmetry.claims import Claim, assemble, by_layers
 from lightlike.geometry.symmetry.tracing import Classes, Ints, Use
 from lightlike.geometry.symmetry.wiring import Wiring
@@ -56,14 +56,19 @@ def claims_of(
     wiring: Wiring, classes: Classes, actions: list[Action], tags: list[str]
 ) -> Iterator[Claim]:
     """The claims that actions come to; generator k is of the kind tags[k]."""
+    if tags:
+        asked = [ask(use, actions, classes.number) for use in wiring.uses]
+        yield from claims_from(wiring, asked, tags)
+
+
+def claims_from(wiring: Wiring, asked: list[Entries], tags: list[str]) -> Iterator[Claim]:
+    """The claims that changes asked of each use come to; generator k is of the kind tags[k]."""
     if not tags:
         return
-    parts = [ask(use, actions, classes.number) for use in wiring.uses]
-    directions, valid = assemble(wiring, parts, len(tags))
-    kinds = [tag for tag, good in zip(tags, valid, strict=True) if good]
+    directions, valid = assemble(wiring, [entries.part() for entries in asked], len(tags))
+    kinds = np.array(tags)[valid]
     for kind in dict.fromkeys(tags):
-        mine = np.array([k == kind for k in kinds], dtype=bool)
-        yield from by_layers(kind, directions[:, valid][:, mine], wiring.selection)
+        yield from by_layers(kind, directions[:, valid][:, kinds == kind], wiring.selection)
 
 
 def profile(wiring: Wiring, classes: Classes) -> dict[int, tuple[object, ...]]:

@@ -29,8 +29,8 @@ Reason = Callable[[Scene], Iterator[Claim]]
 # In the order in which their dimensions are counted.
 REASONS: list[Reason] = [
     claim_inert,
-    claim_scales,
     claim_transformers,
+    claim_scales,
     claim_mixtures,
     claim_dependences,
 ]

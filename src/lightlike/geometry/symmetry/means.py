@@ -2,9 +2,8 @@
 
 LayerNorm takes away the mean over d features, a softmax of logits is blind to a shift of all of
 them. So every column of a weight that writes such a stream, every bias and every row of a table may
-gain a multiple of 1: one direction for each input. And what LayerNorm writes, γ n + β with 1ᵀn = 0,
-lacks one direction: each row of a weight W that reads it may gain a multiple of 1/γ, its bias b
-losing Σ β/γ times as much.
+gain a multiple of 1: one direction for each input. Layers that read the stream elsewhere may undo
+it there, W ↦ W − W 1 wᵀ where the stream x gains 1 wᵀx.
 """
 
 from __future__ import annotations
@@ -15,17 +14,16 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 
 from lightlike.geometry.symmetry.actions import Entries, copies
-from lightlike.geometry.symmetry.claims import Claim, Part, assemble, by_layers
+from lightlike.geometry.symmetry.attention import claims_from
+from lightlike.geometry.symmetry.claims import Claim
 from lightlike.geometry.symmetry.tracing import Classes, Floats, Ints, Use
-from lightlike.geometry.symmetry.wiring import Norm, Wiring
+from lightlike.geometry.symmetry.wiring import Wiring
 
-STREAM, LOGITS, READER = (
-    "shift before normalisation", "softmax shift", "mean behind normalisation",
-)  # fmt: skip
+STREAM, LOGITS = "shift before normalisation", "softmax shift"
 
 
 def claim_means(wiring: Wiring, classes: Classes, *, logits: bool) -> Iterator[Claim]:
-    """Shifts of all features that write one stream, and the missing direction of its readers.
+    """Shifts of all features that write one stream, by one number for each of their inputs.
 
     Args:
         wiring: The trace.
@@ -35,7 +33,7 @@ def claim_means(wiring: Wiring, classes: Classes, *, logits: bool) -> Iterator[C
     blind = [norm.ins for norm in wiring.norms if norm.centred]
     if logits and wiring.output is not None:
         blind.append(wiring.output)
-    seen = _seen(wiring, logits=logits)
+    seen = visible(wiring, logits=logits)
     step = onward(wiring)
     asked: list[Entries] = [Entries() for _ in wiring.uses]
     tags: list[str] = []
@@ -48,17 +46,7 @@ def claim_means(wiring: Wiring, classes: Classes, *, logits: bool) -> Iterator[C
         kind = LOGITS if logits and out is not None and shift[out].any() else STREAM
         start = len(tags)
         tags += [kind] * _shift(use, start, entries, classes.number)
-    for norm in wiring.norms:
-        if norm.centred and norm.use is not None:
-            for use, entries in zip(wiring.uses, asked, strict=True):
-                tags += [READER] * _miss(norm, norm.use, use, len(tags), entries)
-    if not tags:
-        return
-    parts: list[Part] = [entries.part() for entries in asked]
-    directions, valid = assemble(wiring, parts, len(tags))
-    kept = np.array(tags)[valid]
-    for kind in dict.fromkeys(tags):
-        yield from by_layers(kind, directions[:, valid][:, kept == kind], wiring.selection)
+    yield from claims_from(wiring, asked, tags)
 
 
 def onward(wiring: Wiring) -> csr_array:
@@ -86,7 +74,7 @@ def reached(onward: csr_array, start: Ints, size: int) -> Floats:
     return found
 
 
-def _seen(wiring: Wiring, *, logits: bool) -> Ints:
+def visible(wiring: Wiring, *, logits: bool) -> Ints:
     """Features with a reader that any shift is seen by."""
     parts = [use.ins for use in wiring.uses]
     parts += [norm.ins for norm in wiring.norms if not norm.centred]
@@ -117,21 +105,3 @@ def _shift(use: Use, start: int, entries: Entries, number: Ints) -> int:
         entries.add(rows, start + count + np.arange(len(rows))[:, None], np.ones(1))
         count += len(rows)
     return count
-
-
-def _miss(norm: Norm, held: Use, use: Use, start: int, entries: Entries) -> int:
-    """The missing direction in each row of a weight that reads what a LayerNorm writes."""
-    if use.diagonal or use.weight is None or use.weight.shape[2] != 1:
-        return 0
-    place = {feature: i for i, feature in enumerate(use.ins.tolist())}
-    columns = [place.get(feature, -1) for feature in norm.outs.tolist()]
-    assert held.values is not None
-    gain = held.values[:, 0]
-    if min(columns) < 0 or len(place) < len(use.ins) or not gain.all():
-        return 0
-    number = start + np.arange(len(use.weight))
-    entries.add(use.weight[:, columns, 0], number[:, None], 1 / gain)
-    if use.offset is not None and held.base is not None:
-        lost = -float((held.base[:, 0] / gain).sum())
-        entries.add(use.offset[:, 0], number, np.full(len(number), lost))
-    return len(number)

@@ -19,6 +19,7 @@ from lightlike.geometry.symmetry.actions import Action, Generators, rotations
 from lightlike.geometry.symmetry.attention import claims_of, profile
 from lightlike.geometry.symmetry.claims import Claim
 from lightlike.geometry.symmetry.counting import MOST
+from lightlike.geometry.symmetry.tied import shares
 from lightlike.geometry.symmetry.tracing import Classes, Floats, Ints, Use
 from lightlike.geometry.symmetry.wiring import Norm, Wiring
 
@@ -79,14 +80,25 @@ def claim_rotations(wiring: Wiring, classes: Classes) -> Iterator[Claim]:
 def claim_scales(wiring: Wiring, classes: Classes) -> Iterator[Claim]:
     """All that writes a normalised stream × c: null only where no eps is added to the variance."""
     actions: list[Action] = []
+    count = 0
     for stream in dict.fromkeys(
         tuple(sorted(set(classes.number[norm.ins].tolist()))) for norm in wiring.norms
     ):
         if classes.fixed not in stream:
             slot = np.arange(len(stream))
-            scale = Generators(np.full(len(slot), len(actions)), slot, slot, np.ones(len(slot)))
+            scale = Generators(np.full(len(slot), count), slot, slot, np.ones(len(slot)))
             actions.append(Action(np.array(stream), scale))
-    yield from claims_of(wiring, classes, actions, [SCALE] * len(actions))
+            # A table that also makes the logits is read with 1/c.
+            for head in _heads(wiring, classes, stream):
+                actions.append(Action(np.unique(classes.number[head.ins]), scale.dual()))
+            count += 1
+    yield from claims_of(wiring, classes, actions, [SCALE] * count)
+
+
+def _heads(wiring: Wiring, classes: Classes, stream: tuple[int, ...]) -> list[Use]:
+    """Layers whose weights are tables that write a stream."""
+    tables = [use for use in wiring.uses if np.isin(classes.number[use.outs], stream).all()]
+    return [use for use in wiring.uses if any(shares(use, table) for table in tables)]
 
 
 def claim_gains(wiring: Wiring, classes: Classes) -> Iterator[Claim]:

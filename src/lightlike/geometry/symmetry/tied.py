@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightlike.geometry.symmetry.actions import Entries
-from lightlike.geometry.symmetry.claims import Claim, assemble, by_layers
+from lightlike.geometry.symmetry.attention import claims_from
+from lightlike.geometry.symmetry.claims import Claim
 from lightlike.geometry.symmetry.means import onward, reached
 from lightlike.geometry.symmetry.tracing import Classes, Floats, Ints, Use
 from lightlike.geometry.symmetry.wiring import Wiring
@@ -61,16 +62,13 @@ def claim_tied(wiring: Wiring, classes: Classes, *, logits: bool) -> Iterator[Cl
         logits: Whether the model's output is blind to a shift of all its entries.
     """
     for table in wiring.uses:
-        heads = [use for use in wiring.uses if _reads(use, table)]
+        heads = [use for use in wiring.uses if shares(use, table)]
         if len(heads) != 1:
             continue
         partner = _partner(wiring, classes, table)
         shifts = list(_shifts(wiring, classes, heads[0], partner is not None, logits))
-        parts = [
-            _ask(use, table, heads[0], partner, shifts).part() for use in wiring.uses
-        ]  # fmt: skip
-        directions, valid = assemble(wiring, parts, len(shifts))
-        yield from by_layers(KIND, directions[:, valid], wiring.selection)
+        asked = [_ask(use, table, heads[0], partner, shifts) for use in wiring.uses]
+        yield from claims_from(wiring, asked, [KIND] * len(shifts))
 
 
 def _shifts(
@@ -107,7 +105,7 @@ def _ask(use: Use, table: Use, head: Use, partner: Partner | None, shifts: list[
     return entries
 
 
-def _reads(use: Use, table: Use) -> bool:
+def shares(use: Use, table: Use) -> bool:
     """Whether a layer's weight (V, d) is a table, whose features are its columns."""
     if use is table or use.weight is None or table.weight is None or use.diagonal:
         return False

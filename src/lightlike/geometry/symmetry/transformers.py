@@ -8,11 +8,13 @@ from dataclasses import replace
 from lightlike.geometry.symmetry.attention import claim_heads
 from lightlike.geometry.symmetry.claims import Claim
 from lightlike.geometry.symmetry.means import claim_means
+from lightlike.geometry.symmetry.missing import claim_missing
 from lightlike.geometry.symmetry.rotations import claim_gains, claim_rotations, claim_scales
 from lightlike.geometry.symmetry.scene import Scene
 from lightlike.geometry.symmetry.shifts import claim_shifts
 from lightlike.geometry.symmetry.tied import claim_tied
 from lightlike.geometry.symmetry.tracing import Classes
+from lightlike.geometry.symmetry.unseen import claim_unseen
 from lightlike.geometry.symmetry.wires import wire
 from lightlike.problem.likelihoods import Categorical
 
@@ -29,5 +31,7 @@ def claim_transformers(scene: Scene) -> Iterator[Claim]:
     yield from claim_scales(wiring, classes)
     yield from claim_gains(wiring, classes)
     yield from claim_means(wiring, classes, logits=logits)
+    yield from claim_unseen(wiring, classes, logits=logits)
+    yield from claim_missing(wiring)
     yield from claim_tied(wiring, classes, logits=logits)
     yield from claim_shifts(replace(scene, trace=wiring))
