@@ -99,22 +99,23 @@ def dimension_of(spectrum: Spectrum) -> Dimension:
     )
 
 
-def certify(dimension: Dimension, parameters: int, null: int) -> Dimension:
-    """Bound a rank from above by D − k, for k independent directions known to be null.
+def certify(dimension: Dimension, shape: tuple[int, int], null: int) -> Dimension:
+    """Bound a rank from above by min(K, D − k), for k independent directions known to be null.
 
     Args:
         dimension: The rank, whose lower bound is that of the singular values found.
-        parameters: D.
+        shape: (K, D).
         null: k.
 
     Returns:
-        The rank with the lower of both upper bounds; where that meets the lower bound, it is exact
-        and proven twice.
+        The rank with the lower of both upper bounds; where this one meets the lower bound, it is
+        exact and proven twice.
 
     Raises:
         ConsistencyError: if the bounds contradict each other.
     """
-    upper = parameters - null
+    rows, parameters = shape
+    upper = min(rows, parameters - null)
     if upper < dimension.lower:
         raise ConsistencyError(
             f"{null:,} independent null directions leave at most {upper:,} dimensions, but "
@@ -131,7 +132,7 @@ def certify(dimension: Dimension, parameters: int, null: int) -> Dimension:
         value=min(dimension.value, upper),
         upper=upper,
         kind="exact" if proven else dimension.kind,
-        bound="symmetries" if null else dimension.bound,
+        bound="symmetries" if null and parameters - null <= rows else dimension.bound,
         proven_twice=proven,
     )
 

@@ -23,6 +23,7 @@ from lightlike.geometry.symmetry.layers import (
     normalisation,
     product,
 )
+from lightlike.geometry.symmetry.statistics import Slopes
 from lightlike.geometry.symmetry.tracing import (
     FIXED,
     Handler,
@@ -75,7 +76,7 @@ def rectifier(trace: Trace, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
     for other in node.inputs[1:]:
         trace.fix(other)
-    trace.set(y, _bend(trace, trace.features(x)))
+    trace.set(y, _bend(trace, trace.features(x), trace.slopes.get(node.index)))
 
 
 def curve(trace: Trace, node: Node) -> None:
@@ -88,8 +89,12 @@ def curve(trace: Trace, node: Node) -> None:
     out = trace.fresh(len(known))
     trace.link(trace.units, known[known != FIXED], out[known != FIXED])
     trace.set(y, out[inverse])
-    trace.fix(x)
-    trace.fix(y)
+    slopes = trace.slopes.get(node.index)
+    steady, factor = _common(slopes.derivative if slopes else None, inverse, len(known))
+    trace.passed(out[steady], known[steady], factor[steady])
+    for ids in (known, out):
+        trace.mark(trace.still, ids[steady])
+        trace.link(trace.same, ids[~steady], torch.tensor(FIXED))
 
 
 def clamp(trace: Trace, node: Node) -> None:
@@ -174,14 +179,35 @@ def multiplication(trace: Trace, node: Node) -> None:
     trace.set(y, out[inverse].view(y.shape))
 
 
-def _bend(trace: Trace, ids: Tensor) -> Tensor:
-    """New features that scale with others."""
+def _bend(trace: Trace, ids: Tensor, slopes: Slopes | None = None) -> Tensor:
+    """New features that scale with others, or that are others times a factor on all of the data."""
     known, inverse = torch.unique(ids, return_inverse=True)
     out = trace.fresh(len(known))
-    trace.link(trace.scaled, known, out)
     trace.link(trace.units, known, out)
-    trace.mark(trace.bent, torch.cat([known, out]))
+    straight, factor = _common(slopes.factor if slopes else None, inverse, len(known))
+    steady, derivative = _common(slopes.derivative if slopes else None, inverse, len(known))
+    trace.link(trace.same, known[straight], out[straight])
+    trace.passed(out[straight], known[straight], factor[straight])
+    trace.link(trace.scaled, known[~straight], out[~straight])
+    # One that never changes is no more than a constant on which a shift may add.
+    trace.passed(out[steady], known[steady], derivative[steady])
+    bent = ~straight & ~steady
+    for ids in (known, out):
+        trace.mark(trace.bent, ids[bent])
     return out[inverse]
+
+
+def _common(slopes: Tensor | None, inverse: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Which of some features have one slope at all of their entries, and that."""
+    high = torch.full((count,), torch.nan, dtype=torch.float64)
+    if slopes is None or slopes.shape[1:] != inverse.shape[1:]:
+        return ~torch.isnan(high), high
+    spread = slopes.expand(inverse.shape).reshape(-1).to(torch.float64)
+    flat = inverse.reshape(-1)
+    high = high.fill_(-torch.inf).scatter_reduce(0, flat, spread, "amax")
+    low = torch.full_like(high, torch.inf).scatter_reduce(0, flat, spread, "amin")
+    alike = high - low <= 1e-12 * high.abs()
+    return alike, high
 
 
 def _channels(trace: Trace, node: Node) -> Ints:

@@ -28,6 +28,7 @@ class Layer:
         bias: Whether there is.
         inputs: A square matrix (ins, ins) whose null space is that of all inputs x.
         outputs: The same of the back-propagated rows g, (outs, outs).
+        rare: For outputs that few places reach, the inputs there, (places, ins).
     """
 
     name: str
@@ -35,6 +36,7 @@ class Layer:
     bias: bool
     inputs: Floats
     outputs: Floats
+    rare: dict[int, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +53,24 @@ class Columns:
 
 
 class Span:
-    """The null space of rows that come in batches, kept as a triangular factor R."""
+    """The null space of rows that come in batches, kept as a triangular factor R.
+
+    Many rows are first added up, times random numbers, in four times as many places as they are
+    wide: that keeps their null space, but for coincidences, and A decides about those.
+    """
 
     def __init__(self, width: int) -> None:
         self.factor = torch.zeros(0, width, dtype=torch.float64)
+        self._random = torch.Generator().manual_seed(0)
 
     def add(self, rows: Tensor) -> None:
         """More rows, (n, width)."""
-        joined = torch.cat([self.factor, rows.to(self.factor)])
+        rows, places = rows.to(self.factor), 4 * rows.shape[1]
+        if len(rows) > 2 * places:
+            weights = torch.randn(len(rows), 1, generator=self._random, dtype=torch.float64)
+            where = torch.arange(len(rows)) % places
+            rows = rows.new_zeros(places, rows.shape[1]).index_add_(0, where, weights * rows)
+        joined = torch.cat([self.factor, rows])
         if len(joined) > 2 * joined.shape[1]:
             joined = torch.linalg.qr(joined, mode="r").R
         self.factor = joined
@@ -72,10 +84,32 @@ class Span:
         return out
 
 
+class Places:
+    """Inputs at the places that reach each output, of outputs with fewer places than inputs."""
+
+    def __init__(self, ins: int, outs: int) -> None:
+        self.ins = ins
+        self.found: dict[int, list[Tensor]] = {o: [] for o in range(outs)}
+        self.counts = torch.zeros(outs, dtype=torch.int64)
+
+    def add(self, x: Tensor, reached: Tensor) -> None:
+        """Inputs (n, ins) and which outputs each reaches, (n, outs)."""
+        self.counts += reached.sum(0)
+        for o in list(self.found):
+            if int(self.counts[o]) >= self.ins:
+                del self.found[o]
+            elif bool(reached[:, o].any()):
+                self.found[o].append(x[reached[:, o]])
+
+    def rare(self) -> dict[int, Floats]:
+        """The inputs by output; those that nothing reaches are left out."""
+        return {o: torch.cat(parts).numpy() for o, parts in self.found.items() if parts}
+
+
 def read_columns(root: Root) -> Columns:
     """Norms of all columns of A, and the spans of its layers' inputs and outputs."""
     squares = torch.zeros(root.shape[1], dtype=torch.float64)
-    spans: dict[Unit, tuple[Span, Span, bool, bool]] = {}
+    spans: dict[Unit, tuple[Span, Span, Places, bool, bool]] = {}
     mixed: set[Unit] = set()
     for block in _blocks(root):
         for unit, factor in block.factors.items():
@@ -85,17 +119,18 @@ def read_columns(root: Root) -> Columns:
                 mixed.add(unit)
                 continue
             if unit not in spans:
-                sides = Span(factor.ins), Span(factor.outs)
+                sides = Span(factor.ins), Span(factor.outs), Places(factor.ins, factor.outs)
                 spans[unit] = *sides, factor.bias, factor.transposed
-            inputs, outputs, *_ = spans[unit]
-            reached = (factor.g != 0).any(-1).any(0)  # (s, P)
-            inputs.add(factor.x[reached].cpu())
+            inputs, outputs, places, *_ = spans[unit]
+            reached = (factor.g != 0).any(0)  # (s, P, outs)
+            inputs.add(factor.x[reached.any(-1)].cpu())
+            places.add(factor.x.flatten(0, 1).cpu(), reached.flatten(0, 1).cpu())
             rows = factor.g.transpose(0, 1).flatten(0, 2)
             outputs.add(rows[(rows != 0).any(-1)].cpu())
     layers = [
         Layer(unit.layer, _place(unit, bias, transposed, inputs, outputs), bias,
-              inputs.square(), outputs.square())
-        for unit, (inputs, outputs, bias, transposed) in spans.items()
+              inputs.square(), outputs.square(), places.rare())
+        for unit, (inputs, outputs, places, bias, transposed) in spans.items()
         if unit not in mixed
     ]  # fmt: skip
     return Columns(squares.sqrt().numpy(), layers)

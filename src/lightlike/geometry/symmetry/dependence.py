@@ -3,7 +3,8 @@
 A layer's columns of A are Σ_p g_p x_pᵀ. If c is orthogonal to all of its inputs x, changing any row
 of the weight by c changes nothing; if c is orthogonal to all back-propagated g, neither does adding
 c vᵀ for any v. The first are dependent units (duplicated, saturated, …), the second what later
-layers cannot see: a shift of all logits, or of all that a normalisation centres.
+layers cannot see: a shift of all logits, or of all that a normalisation centres. A single row of
+the weight needs c to be orthogonal only to the inputs at which that output is active.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import coo_array, csc_array
+from scipy.sparse import coo_array, csc_array, hstack
 
 from lightlike.geometry.symmetry.claims import Claim
 from lightlike.geometry.symmetry.columns import Layer
@@ -72,7 +73,14 @@ def _claims(layer: Layer, scene: Scene) -> Iterator[tuple[int, str, csc_array]]:
     ):
         null = _null(matrix, kept)
         if 0 < null.shape[1] * len(where) <= MOST:
-            yield 9, kind, spread(where, null, size)
+            yield 8, kind, spread(where, null, size)
+    found: list[csc_array] = []
+    for row, inputs in layer.rare.items():
+        null = _null(inputs, np.flatnonzero(~inert[layer.place[row]]))
+        if sum(matrix.shape[1] for matrix in found) + null.shape[1] <= MOST:
+            found.append(spread(layer.place[row][None, :], null, size))
+    if sum(matrix.shape[1] for matrix in found):
+        yield 9, "rarely active unit", csc_array(hstack(found, format="csc"))
 
 
 def spread(place: np.ndarray, vectors: Floats, size: int) -> csc_array:
@@ -119,7 +127,7 @@ def _null(matrix: Floats, among: np.ndarray) -> Floats:
     if not len(among):
         return out
     _, values, vectors = np.linalg.svd(matrix[:, among])
-    null = vectors[values <= VANISHING * values[0]].T
+    null = vectors[int((values > VANISHING * values[0]).sum()) :].T
     out = np.zeros((matrix.shape[1], null.shape[1]))
     out[among] = null
     return out

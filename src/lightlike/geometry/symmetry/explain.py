@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
+import torch
 from scipy.sparse import csc_array, hstack
 
 from lightlike.errors import choice_error
@@ -22,7 +24,7 @@ from lightlike.geometry.symmetry.transformers import claim_transformers
 from lightlike.geometry.symmetry.verification import verify
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
-from lightlike.spectrum.rounding import rank_tolerance
+from lightlike.spectrum.rounding import EPS, rank_tolerance
 
 Reason = Callable[[Scene], Iterator[Claim]]
 
@@ -48,7 +50,7 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
     Args:
         F: From `lightlike.fisher`.
         tolerance: Relative to the largest singular value s_1 of A; max(K, D) · 2.2e-16 unless
-            given, as the rank has it.
+            given, as the rank has it. A wider one also takes the rank at that tolerance.
 
     Returns:
         The sources, whose dimensions and what is left unexplained add up to D − d̂.
@@ -57,11 +59,12 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
         CapacityError: if the rank d̂ cannot be computed in memory.
         ConsistencyError: if more independent null directions are found than the rank allows.
     """
-    root = F.root
     spectrum = F.decomposition().spectrum
     found = dimension_of(spectrum)
     largest = spectrum.largest**0.5
-    allowed = rank_tolerance(root.shape, root.precision) if tolerance is None else tolerance
+    # What is null is decided in float64, also where eigenvalues are asked for in float32.
+    root = F.root if F.problem.dtype == torch.float64 else Root(F.problem.reference)
+    allowed = rank_tolerance(root.shape) if tolerance is None else tolerance
     trace = trace_model(root.problem)
     scene = Scene(root, read_columns(root), trace, found.value, largest, allowed)
     claims = [claim for reason in REASONS for claim in reason(scene)]
@@ -92,8 +95,8 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
             sources.append(Source(claim.kind, claim.where, len(new), claimed, int(null.sum())))
         directions.append(passed)
     certain = sum(s.dimension for s in sources)
-    if tolerance is None:
-        rank = certify(found, root.shape[1], certain).value
+    if tolerance is None or tolerance <= rank_tolerance(root.shape):
+        rank = certify(found, root.shape, certain).value
     else:
         rank = spectrum.rank(tolerance)
     radical = root.shape[1] - rank
@@ -123,14 +126,18 @@ def certified(dimension: Dimension, explanation: Explanation, root: Root) -> Dim
         ChoiceError: if the explanation is of another A, or of a wider tolerance than a rank has.
         ConsistencyError: if the bounds contradict each other.
     """
-    widest = rank_tolerance(root.shape, root.precision)
+    widest = rank_tolerance(root.shape)
     if explanation.shape != root.shape or explanation.tolerance > widest:
         raise choice_error(
             "explanation",
             f"one of shape {explanation.shape} at {explanation.tolerance:.1e}",
             [f"lightlike.explain(F) of the same F: shape {root.shape} at {widest:.1e}"],
         )
-    return certify(dimension, root.shape[1], explanation.certain)
+    found = certify(dimension, root.shape, explanation.certain)
+    if root.precision > EPS:
+        # The lower bound rests on what rounding was found to be.
+        found = replace(found, kind="certified", proven_twice=False)
+    return found
 
 
 def _coordinates(directions: csc_array) -> np.ndarray | None:

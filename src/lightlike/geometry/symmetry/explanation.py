@@ -72,7 +72,7 @@ class Explanation:
         return self.explained + self.unexplained
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
+        console = Console(file=io.StringIO(), width=120, color_system=None, force_terminal=False)
         table = Table(
             box=SIMPLE_HEAD,
             title=f"{self.radical:,} null directions of D = {self.parameters:,}",

@@ -174,6 +174,9 @@ class Recorder(TorchFunctionMode):
             return value
 
         given, named = tree_map(enter, (tuple(args), dict(kwargs)))
+        if inputs and getattr(func, "__name__", "").endswith("_"):
+            # What stood there before an in-place call.
+            inputs[0].tensor = inputs[0].tensor.clone()
         result = func(*args, **kwargs)
         outputs = [self._new(t, None, given=False) for t in _tensors(result)]
         # Shapes and the like are no calls; an assignment to entries is one without a result.

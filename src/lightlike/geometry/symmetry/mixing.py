@@ -38,11 +38,11 @@ def mixable(trace: Trace) -> list[dict[tuple[int, str], Ints]]:
         For each group, arrays (r, n) by use and side; r features that are written and read in the
         same places, and by nothing that is not linear.
     """
-    classes = Classes(trace.count, trace.same)
+    classes = Classes(trace.count, [*trace.same, *trace.tied])
     number = classes.number
     barred = np.zeros(classes.size, dtype=bool)
     barred[classes.fixed] = True
-    for mark in trace.bent:
+    for mark in (*trace.bent, *trace.still):
         barred[number[mark]] = True
     roles: dict[int, dict[tuple[int, str], list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, use in enumerate(trace.uses):

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from lightlike.errors import LightlikeError
-from lightlike.geometry.symmetry.calls import handlers, leaves
+from lightlike.geometry.symmetry.calls import CURVES, RECTIFIERS, handlers, leaves
 from lightlike.geometry.symmetry.columns import Columns
 from lightlike.geometry.symmetry.graph import Graph, record
+from lightlike.geometry.symmetry.statistics import measure_slopes
 from lightlike.geometry.symmetry.tracing import Floats, Ints, Trace
 from lightlike.metric.root import Root
 from lightlike.problem.data import Batch
@@ -83,7 +84,8 @@ def trace_model(problem: Problem) -> Trace | None:
     for batch in (few(first, size), first):
         try:
             graph: Graph = record(reference.evaluator, batch, leaves())
-            return Trace(graph, problem.selection, handlers())
+            slopes = measure_slopes(problem, graph, leaves(), (*RECTIFIERS, *CURVES), RECTIFIERS)
+            return Trace(graph, problem.selection, handlers(), slopes)
         except (LightlikeError, NotImplementedError, RuntimeError, TypeError, ValueError):
             # A model may refuse a small batch, or to be watched; then only data speak.
             continue

@@ -15,7 +15,7 @@ enters or leaves a call that nothing is known about.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from lightlike.geometry.symmetry.graph import Graph, Node, Value
+from lightlike.geometry.symmetry.statistics import Slopes
 from lightlike.problem.parameters import Selection
 
 Ints = NDArray[np.int64]
@@ -37,6 +38,8 @@ Handler = Callable[["Trace", Node], None]
 FIXED = 0
 # Coordinate of an entry of a frozen parameter or a buffer.
 FROZEN = -1
+# Entries of a matrix that is looked at in full where several calls use it.
+LARGE = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,7 @@ class Trace:
         graph: The calls.
         selection: The parameters that have coordinates.
         handlers: What a call means, by the name of its function.
+        slopes: What functions of one entry are on all of the data, by the number of the call.
 
     Attributes:
         uses: All uses of parameters that are understood.
@@ -93,12 +97,20 @@ class Trace:
         units: Features before and after a function of one entry, whatever the function is.
         bent: Features that a generator may scale but not shift or mix.
         rigid: Features that it may not shift.
+        still: Features that it may shift but not scale or mix.
+        tied: Features in the same place of a parameter that several calls use.
         touched: How many calls use each coordinate.
         opaque: Mask of coordinates with a use that is not understood.
     """
 
-    def __init__(self, graph: Graph, selection: Selection, handlers: dict[str, Handler]) -> None:
-        self.graph, self.selection = graph, selection
+    def __init__(
+        self,
+        graph: Graph,
+        selection: Selection,
+        handlers: dict[str, Handler],
+        slopes: Mapping[int, Slopes] | None = None,
+    ) -> None:
+        self.graph, self.selection, self.slopes = graph, selection, slopes or {}
         self.uses: list[Use] = []
         self.same: list[Ints] = []
         self.scaled: list[Ints] = []
@@ -108,6 +120,7 @@ class Trace:
         self.units: list[Ints] = []
         self.bent: list[Ints] = []
         self.rigid: list[Ints] = []
+        self.still: list[Ints] = []
         self.touched = np.zeros(selection.size, dtype=np.int64)
         self.opaque = np.zeros(selection.size, dtype=bool)
         self.count = 1
@@ -133,6 +146,7 @@ class Trace:
                 opaque(self, node)
         if graph.output is not None:
             self.fix(graph.output)
+        self.tied = tie(self)
 
     def features(self, value: Value) -> Tensor:
         """The feature of each entry of a value; a parameter becomes one that its entries write."""
@@ -177,6 +191,10 @@ class Trace:
         self.link(self.same, a[apart], b[apart])
         self.link(self.level, a[apart], b[apart])
 
+    def passed(self, out: Tensor, a: Tensor, factors: Tensor) -> None:
+        """A shift of a becomes one of out, times a factor."""
+        self.sums.append((torch.stack([out, a]).numpy(), factors.numpy().astype(np.float64)))
+
     def add(self, parts: list[tuple[Tensor, float]]) -> Tensor:
         """New features z = Σ c a, entry by entry."""
         numbers = torch.stack(broadcast(*(a for a, _ in parts)))
@@ -184,7 +202,7 @@ class Trace:
         out = self.fresh(keys.shape[1])
         for a, (_, c) in zip(keys, parts, strict=True):
             self.link(self.same, out, a)
-            self.sums.append((torch.stack([out, a]).numpy(), np.full(len(out), float(c))))
+            self.passed(out, a, torch.full((len(out),), float(c)))
         return out[inverse].view(numbers.shape[1:])
 
     def link(self, links: list[Ints], a: Tensor, b: Tensor) -> None:
@@ -275,7 +293,8 @@ def scale_classes(trace: Trace) -> Classes:
     Of a product z = a b with b fixed, z and a scale together; if neither is fixed, all three are
     taken to be.
     """
-    links = [*trace.same, *trace.scaled]
+    still = [np.stack([mark, np.zeros_like(mark)]) for mark in trace.still]
+    links = [*trace.same, *trace.scaled, *trace.tied, *still]
     products = np.concatenate(trace.products, 1) if trace.products else np.zeros((3, 0), np.int64)
     while True:
         classes = Classes(trace.count, links)
@@ -292,6 +311,32 @@ def scale_classes(trace: Trace) -> Classes:
         else:
             return classes
         products = products[:, ~settled]
+
+
+def tie(trace: Trace) -> list[Ints]:
+    """Links between features that one entry of a parameter writes, and reads, in several calls.
+
+    Of a large matrix the first row and the first column stand for all.
+    """
+    found = []
+    for use in trace.uses:
+        if use.weight is not None:
+            shape = use.weight.shape
+            outs = np.broadcast_to(use.outs.reshape(-1, *[1] * (len(shape) - 1)), shape)
+            ins = use.ins[:, None] if use.diagonal else use.ins[None, :, None]
+            parts = [np.stack([use.weight, outs, np.broadcast_to(ins, shape)])]
+            if use.weight.size > LARGE:
+                parts = [parts[0][:, :1], parts[0][:, :, :1]]
+            found += [part.reshape(3, -1) for part in parts]
+        if use.offset is not None and use.base is not None:
+            outs = np.broadcast_to(use.outs[:, None], use.offset.shape)
+            found.append(np.stack([use.offset, outs, outs]).reshape(3, -1))
+    places = np.concatenate(found, 1) if found else np.zeros((3, 0), dtype=np.int64)
+    places = places[:, places[0] >= 0]
+    places = places[:, trace.touched[places[0]] > 1]
+    _, first, inverse = np.unique(places[0], return_index=True, return_inverse=True)
+    first = first[inverse]
+    return [np.stack([places[side][first], places[side]]) for side in (1, 2)]
 
 
 def broadcast(*tensors: Tensor) -> list[Tensor]:

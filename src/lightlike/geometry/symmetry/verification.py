@@ -14,13 +14,13 @@ from lightlike.geometry.symmetry.tracing import Floats
 from lightlike.metric.root import Root
 
 # Bytes of dense columns at a time.
-BLOCK = 64 << 20
+BLOCK = 512 << 20
 # Operations, and entries of images, up to which every direction is multiplied by A at once.
 CHEAP, KEPT = 4e9, 16_000_000
 # Random combinations that stand for many directions, and how far ‖A V‖ may exceed the largest of
 # their images. For a Gaussian ξ, ‖A V ξ‖ ≥ ‖A V‖ |⟨u, ξ⟩| with a unit vector u, and |⟨u, ξ⟩| is
-# below 1/2.5 with probability 0.31: for all of them with 0.31³² < 10⁻¹⁶.
-PROBES, EXCESS = 32, 2.5
+# below 1/20 with probability 0.04: for all of them with 0.04¹² < 10⁻¹⁶.
+PROBES, EXCESS = 12, 20.0
 
 
 @dataclass(frozen=True, eq=False)
