@@ -79,7 +79,7 @@ def visible(wiring: Wiring, *, logits: bool) -> Ints:
     parts = [use.ins for use in wiring.uses]
     parts += [norm.ins for norm in wiring.norms if not norm.centred]
     parts += [side.reshape(-1) for p in wiring.pairings for side in (p.left, p.right)]
-    parts += wiring.read
+    parts += [*wiring.read, wiring.curved()]
     if not logits and wiring.output is not None:
         parts.append(wiring.output)
     found = np.unique(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)

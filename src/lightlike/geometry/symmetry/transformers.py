@@ -13,7 +13,6 @@ from lightlike.geometry.symmetry.rotations import claim_gains, claim_rotations, 
 from lightlike.geometry.symmetry.scene import Scene
 from lightlike.geometry.symmetry.shifts import claim_shifts
 from lightlike.geometry.symmetry.tied import claim_tied
-from lightlike.geometry.symmetry.tracing import Classes
 from lightlike.geometry.symmetry.unseen import claim_unseen
 from lightlike.geometry.symmetry.wires import wire
 from lightlike.problem.likelihoods import Categorical
@@ -23,8 +22,8 @@ def claim_transformers(scene: Scene) -> Iterator[Claim]:
     """What attention and normalised streams leave free, and biases that pass through attention."""
     if scene.trace is None:
         return
-    wiring = wire(scene.trace.graph, scene.selection)
-    classes = Classes(wiring.count, wiring.same)
+    wiring = wire(scene.trace)
+    classes = wiring.linear_classes()
     logits = isinstance(scene.problem.likelihood, Categorical)
     yield from claim_heads(wiring, classes)
     yield from claim_rotations(wiring, classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightlike.geometry.symmetry import calls
-from lightlike.geometry.symmetry.graph import Graph, Node
+from lightlike.geometry.symmetry.graph import Node
 from lightlike.geometry.symmetry.norms import (
     addition,
     mean,
@@ -15,13 +15,13 @@ from lightlike.geometry.symmetry.norms import (
     square,
 )
 from lightlike.geometry.symmetry.products import added_product, attention, einsum, product
+from lightlike.geometry.symmetry.tracing import Handler, Trace
 from lightlike.geometry.symmetry.wiring import Wiring
-from lightlike.problem.parameters import Selection
 
 
-def wire(graph: Graph, selection: Selection) -> Wiring:
-    """The queries, keys, values and normalised streams of a graph."""
-    wiring = Wiring(graph, selection, handlers())
+def wire(trace: Trace) -> Wiring:
+    """The queries, keys, values and normalised streams of a graph that is traced already."""
+    wiring = Wiring(trace.graph, trace.selection, handlers(), trace.slopes)
     wiring.rigid += [norm.ins for norm in wiring.norms]
     # A softmax over keys does not see what they all gain; a query's gain it does.
     wiring.rigid += [pairing.left.reshape(-1) for pairing in wiring.pairings]
@@ -30,12 +30,8 @@ def wire(graph: Graph, selection: Selection) -> Wiring:
 
 
 def handlers() -> dict[str, Any]:
-    """What each call means; what nothing passes through linearly is opaque."""
-    bent = (
-        *calls.RECTIFIERS, *calls.MAXIMA, *calls.CURVES, "clamp", "clamp_min", "group_norm",
-        "instance_norm",
-    )  # fmt: skip
-    found: dict[str, Any] = {k: how for k, how in calls.handlers().items() if k not in bent}
+    """What each call means."""
+    found: dict[str, Any] = dict(calls.handlers())
     found.update(
         {
             **dict.fromkeys(("layer_norm", "rms_norm"), normalisation),
@@ -48,7 +44,17 @@ def handlers() -> dict[str, Any]:
             "type_as": typed,
         }
     )  # fmt: skip
-    return found
+    return {name: _unless_fixed(how) for name, how in found.items()}
+
+
+def _unless_fixed(how: Handler) -> Any:
+    """What is made of fixed values alone is fixed."""
+
+    def handle(trace: Wiring, node: Node) -> None:
+        if any(v in trace.squares or trace.moves(v) or trace.known(v) for v in node.inputs):
+            how(trace, node)
+
+    return handle
 
 
 def negation(trace: Wiring, node: Node) -> None:
@@ -57,6 +63,6 @@ def negation(trace: Wiring, node: Node) -> None:
 
 
 def typed(trace: Wiring, node: Node) -> None:
-    """X in the type of another tensor."""
+    """The same in the type of another tensor."""
     y = node.outputs[0]
     trace.set(y, trace.features(node.inputs[0]))

@@ -8,6 +8,7 @@ and transposes of the model itself take the features of its projections.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lightlike.geometry.symmetry.graph import Graph, Value
-from lightlike.geometry.symmetry.tracing import FIXED, Handler, Ints, Trace, Use, broadcast
+from lightlike.geometry.symmetry.statistics import Slopes
+from lightlike.geometry.symmetry.tracing import FIXED, Classes, Handler, Ints, Trace, Use, broadcast
 from lightlike.problem.parameters import Selection
 
 # What takes a tensor's shape and type alone.
@@ -67,7 +69,13 @@ class Wiring(Trace):
         output: Features of the model's output.
     """
 
-    def __init__(self, graph: Graph, selection: Selection, handlers: dict[str, Handler]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        selection: Selection,
+        handlers: dict[str, Handler],
+        slopes: Mapping[int, Slopes],
+    ) -> None:
         self.norms: list[Norm] = []
         self.pairings: list[Pairing] = []
         self.mixtures: list[Ints] = []
@@ -76,7 +84,7 @@ class Wiring(Trace):
         self.output: Ints | None = None
         # Values x² , their mean over features, and 1/√(mean + eps), by the x that they are made of.
         self.squares: dict[Value, tuple[str, Value, float]] = {}
-        super().__init__(live(graph), selection, handlers)
+        super().__init__(live(graph), selection, handlers, slopes)
 
     def fix(self, value: Value) -> None:
         """No generator may change this value."""
@@ -101,6 +109,16 @@ class Wiring(Trace):
         fixed = torch.stack(broadcast(*(a == FIXED for a, _ in parts))).all(0)
         found = super().add(parts)
         return torch.where(fixed, FIXED, found)
+
+    def curved(self) -> Ints:
+        """Features that enter or leave a function that is not linear."""
+        marks = [*self.bent, *self.still]
+        return np.unique(np.concatenate(marks)) if marks else np.zeros(0, dtype=np.int64)
+
+    def linear_classes(self) -> Classes:
+        """Classes of features, those that are not linear throughout with what is fixed."""
+        curved = self.curved()
+        return Classes(self.count, [*self.same, np.stack([curved, np.full_like(curved, FIXED)])])
 
     def known(self, value: Value) -> bool:
         """Whether a value has features that a generator may change."""
