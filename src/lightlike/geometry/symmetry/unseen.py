@@ -2,7 +2,7 @@
 
 So it is where normalisation comes after the sum: x is read by attention and joined to its output,
 then normalised. With x ↦ x + 1 wᵀx the normalisation sees nothing, and its other readers undo it,
-W ↦ W − W 1 wᵀ: d directions; and one more, x ↦ x + 1, where biases take it back.
+W ↦ W − W 1 wᵀ: d directions; and for each writer, x ↦ x + 1, where biases take it back.
 """
 
 from __future__ import annotations
@@ -41,24 +41,25 @@ def claim_unseen(wiring: Wiring, classes: Classes, *, logits: bool) -> Iterator[
             shift = reached(step, use.outs, wiring.count)
             if not shift[features].any():
                 continue
-            writers.append(use)
+            writers.append((use, float(shift[features[0]])))
             number[use.outs] = [slot.get(c, 0) for c in classes.number[use.outs].tolist()]
             elsewhere = shift.copy()
             elsewhere[features] = 0.0
             good &= not elsewhere[seen].any()
             good &= all(np.ptp(shift[f]) == 0 for f in [features, *blind])
-            good &= not use.diagonal
-        if not good or not writers:
+        if not good:
             continue
-        width = len(features)
-        j, i = (a.reshape(-1) for a in np.meshgrid(np.arange(width), np.arange(width)))
-        action = Action(1 + np.arange(width), Generators(j, i, j, np.ones(len(j))))
-        asked = [ask(use, [action], number) for use in wiring.uses]
-        tags = [STREAM] * width
-        raised = next((use for use in writers if use.offset is not None), None)
-        if raised is not None:
-            tags.append(STREAM)
-            _raise(wiring, raised, features, width, asked)
+        asked, tags = [Entries() for _ in wiring.uses], list[str]()
+        if not any(use.diagonal for use, _ in writers):
+            width = len(features)
+            j, i = (a.reshape(-1) for a in np.meshgrid(np.arange(width), np.arange(width)))
+            action = Action(1 + np.arange(width), Generators(j, i, j, np.ones(len(j))))
+            asked = [ask(use, [action], number) for use in wiring.uses]
+            tags = [STREAM] * width
+        for use, factor in writers:
+            if use.offset is not None:
+                _raise(wiring, use, factor, features, len(tags), asked)
+                tags.append(STREAM)
         yield from claims_from(wiring, asked, tags)
 
 
@@ -74,11 +75,18 @@ def _early(wiring: Wiring, classes: Classes, blind: list[Ints]) -> list[Ints]:
     return [np.array(f) for f in found]
 
 
-def _raise(wiring: Wiring, raised: Use, features: Ints, number: int, asked: list[Entries]) -> None:
-    """All features gain 1 from one writer, and the biases of their readers lose it."""
+def _raise(
+    wiring: Wiring,
+    raised: Use,
+    factor: float,
+    features: Ints,
+    number: int,
+    asked: list[Entries],
+) -> None:
+    """One writer adds a factor to all features, and their readers' biases take it back."""
     assert raised.offset is not None
     one = np.full(1, number)
     asked[wiring.uses.index(raised)].add(raised.offset, one, np.ones(1))
     for use, entries in zip(wiring.uses, asked, strict=True):
         if np.array_equal(use.ins, features) and use.values is not None and use.offset is not None:
-            entries.add(use.offset, one, -use.values.sum(2).sum(1)[:, None])
+            entries.add(use.offset, one, -factor * use.values.sum((1, 2))[:, None])

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import torch
 from torch.func import functional_call, jacrev
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def dense_root(model, x, softmax=False):
@@ -13,12 +14,14 @@ def dense_root(model, x, softmax=False):
     names = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
     def outputs(values):
-        out = functional_call(model, values, (x,))
+        out = functional_call(model, values, x if isinstance(x, tuple) else (x,))
+        out = getattr(out, "logits", out)
         return out.reshape(-1, out.shape[-1])
 
     with torch.no_grad():
         h = outputs(names)
-    found = jacrev(outputs)(names)
+    with sdpa_kernel(SDPBackend.MATH):
+        found = jacrev(outputs)(names)
     rows = torch.cat([found[n].reshape(*h.shape, -1) for n in names], -1)
     if softmax:
         p = torch.softmax(h, -1)
@@ -27,7 +30,7 @@ def dense_root(model, x, softmax=False):
 
 
 def nullity(model, x, softmax=False, tolerance=1e-10):
-    """D − rank A, with the gap: the ratio of the singular values around the cut."""
+    """D − rank A, where no singular value is near the cut."""
     small = np.linalg.qr(dense_root(model, x, softmax), mode="r")
     values = np.linalg.svd(small, compute_uv=False)
     rank = int((values > tolerance * values[0]).sum())
