@@ -153,7 +153,7 @@ def check(model, x, head):
     return e, null
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     program=programs,
     n=st.integers(2, 40),
@@ -184,7 +184,7 @@ def test_each_step_between_two_linear_layers(step):
     check(Program(steps, [3, 4, 4, 3], 2, 0), normal(40, 3, seed=1), "gaussian")
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000), activation=st.sampled_from(["leaky", "relu", "tanh"]))
 def test_permuted_and_rescaled_units_change_nothing(seed, activation):
     random = np.random.Generator(np.random.PCG64(seed))
@@ -215,7 +215,7 @@ def test_permuted_and_rescaled_units_change_nothing(seed, activation):
     assert answer() == before
 
 
-@pytest.mark.parametrize("index", range(30))
+@pytest.mark.parametrize("index", range(20))
 def test_certificates_of_networks_of_known_rank(index):
     """No certificate is wrong, and these families are explained in full."""
     known = case(index)

@@ -90,11 +90,12 @@ class Places:
     def __init__(self, ins: int, outs: int) -> None:
         self.ins = ins
         self.found: dict[int, list[Tensor]] = {o: [] for o in range(outs)}
-        self.counts = torch.zeros(outs, dtype=torch.int64)
+        self.counts, self.total = torch.zeros(outs, dtype=torch.int64), 0
 
     def add(self, x: Tensor, reached: Tensor) -> None:
         """Inputs (n, ins) and which outputs each reaches, (n, outs)."""
         self.counts += reached.sum(0)
+        self.total += int(reached.any(1).sum())
         for o in list(self.found):
             if int(self.counts[o]) >= self.ins:
                 del self.found[o]
@@ -102,8 +103,9 @@ class Places:
                 self.found[o].append(x[reached[:, o]])
 
     def rare(self) -> dict[int, Floats]:
-        """The inputs by output; those that nothing reaches are left out."""
-        return {o: torch.cat(parts).numpy() for o, parts in self.found.items() if parts}
+        """The inputs by output; those that nothing reaches, or everything, are left out."""
+        few = {o: parts for o, parts in self.found.items() if int(self.counts[o]) < self.total}
+        return {o: torch.cat(parts).numpy() for o, parts in few.items() if parts}
 
 
 def read_columns(root: Root) -> Columns:

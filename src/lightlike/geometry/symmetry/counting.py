@@ -63,9 +63,11 @@ def count_new(
     blocks = _blocks(columns)
     allowed = tolerance / (2.0 * np.sqrt(max(1, len(blocks))))
     for whole in blocks:
-        block = whole[:MOST]
-        mine = columns[:, block]
-        gram = (mine.T @ mine).toarray()
+        touched = np.unique(columns[:, whole].indices)
+        # The singular values are those of V Vᵀ too.
+        wide = len(touched) < len(whole) and len(whole) > MOST
+        block = whole if wide and len(touched) <= MOST else whole[:MOST]
+        mine = csc_array(columns[:, block])
         residuals = np.array([verified[o].residual for o in owner[block]]) / lengths[block]
         images = None
         if len(block) <= SMALL:
@@ -73,7 +75,11 @@ def count_new(
         claim, first = np.unique(owner[block], return_index=True)
         stops = [*first[1:].tolist(), len(block)]
         bound = float(np.sqrt((np.maximum.reduceat(residuals, first) ** 2).sum()))
-        if _definite(gram, max(CUT, bound / allowed)):
+        gram = (mine.T @ mine).toarray() if len(block) <= MOST else None
+        if gram is None:
+            rows = csc_array(mine[touched])
+            found = [_wide_rank(csc_array(rows[:, :s]), bound, allowed) for s in stops]
+        elif _definite(gram, max(CUT, bound / allowed)):
             found = stops
         else:
             found = [
@@ -121,6 +127,14 @@ def _definite(gram: Floats, cut: float) -> bool:
     except LinAlgError:
         return False
     return True
+
+
+def _wide_rank(columns: csc_array, bound: float, allowed: float) -> int:
+    """The same for more columns than rows, from V Vᵀ."""
+    gram = (columns @ columns.T).toarray()
+    error = 1e-14 * len(gram) * float(np.abs(gram).sum(0).max())
+    cut = max(CUT, bound / allowed)
+    return count_above(torch.from_numpy(gram), cut**2 + error, error, len(gram)).lower
 
 
 def _rank(gram: Floats, images: Floats | None, bound: float, allowed: float) -> int:

@@ -56,9 +56,15 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
         The sources, whose dimensions and what is left unexplained add up to D − d̂.
 
     Raises:
+        ChoiceError: if F is not the Fisher matrix of a whole model, or the tolerance no share.
         CapacityError: if the rank d̂ cannot be computed in memory.
         ConsistencyError: if more independent null directions are found than the rank allows.
     """
+    whole = isinstance(F, Fisher) and F.root.weights is None and F.root.layer is None
+    if not whole or F.problem.draws is not None:
+        raise choice_error("F", type(F).__name__, ["a matrix that lightlike.fisher made"])
+    if tolerance is not None and not 0.0 <= tolerance < 1.0:
+        raise choice_error("tolerance", tolerance, ["None", "a number from 0 to below 1"])
     spectrum = F.decomposition().spectrum
     found = dimension_of(spectrum)
     largest = spectrum.largest**0.5

@@ -15,6 +15,24 @@ from scipy.sparse import csc_array
 class Source:
     """Null directions of one kind in one place.
 
+    Kinds, by what the directions do:
+
+    - "rescaling": a unit's incoming weights × c, its outgoing ones × 1/c, around a rectifier;
+      "normalised scale": the same ahead of a normalisation;
+    - "bias before normalisation", "bias before bias", "bias beside bias": a constant that one bias
+      gains and others lose;
+    - "linear factorisation": W_2 W_1 with nothing nonlinear between; so also the gain of a
+      normalisation ahead of a linear layer, and units that are linear on all of the data;
+    - "softmax shift", "shift before normalisation": one number added to all outputs alike;
+    - "duplicated unit", "saturated unit", "constant unit": activations that are multiples of one
+      another, or of the bias; "dead unit": never active; "zero outgoing weights": never read;
+      "rarely active unit": active on too few inputs to tell its weights;
+    - "dependent inputs", "dependent outputs": a layer whose inputs, or back-propagated rows, span
+      less than their width;
+    - "zero input", "unseen embedding row", "unused parameter", "disconnected", "inert parameter":
+      single parameters that nothing depends on;
+    - "too few observations": all rows of A are independent, and there are fewer of them than D.
+
     Attributes:
         kind: A short fixed phrase: "rescaling", "dead unit", "softmax shift", …
         where: Names of the layers, "" for the whole model.

@@ -63,7 +63,7 @@ class _Range:
         size = torch.maximum(self.low.abs(), self.high.abs())
         steady = (self.high - self.low <= STEADY * size) & torch.isnan(factor)
         derivative = torch.where(steady, self._derivative(), nothing) if steady.any() else nothing
-        return Slopes(factor, derivative)
+        return Slopes(factor.cpu(), derivative.cpu())
 
     def _derivative(self) -> Tensor:
         at = (0.5 * (self.low + self.high)).requires_grad_(True)

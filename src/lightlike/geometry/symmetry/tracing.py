@@ -16,12 +16,10 @@ enters or leaves a call that nothing is known about.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -29,54 +27,18 @@ from torch.utils._pytree import tree_map
 
 from lightlike.geometry.symmetry.graph import Graph, Node, Value
 from lightlike.geometry.symmetry.statistics import Slopes
+from lightlike.geometry.symmetry.uses import FIXED, FROZEN, Floats, Ints, Use, broadcast
 from lightlike.problem.parameters import Selection
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Handler = Callable[["Trace", Node], None]
 
-FIXED = 0
-# Coordinate of an entry of a frozen parameter or a buffer.
-FROZEN = -1
+__all__ = [
+    "FIXED", "FROZEN", "Classes", "Floats", "Handler", "Ints", "Trace", "Use", "broadcast",
+    "opaque", "scale_classes",
+]  # fmt: skip
+
 # Entries of a matrix that is looked at in full where several calls use it.
 LARGE = 100_000
-
-
-@dataclass(frozen=True, eq=False)
-class Use:
-    """One call's linear map from features to features by parameters: y_o = Σ_i w_oi x_i + b_o.
-
-    A convolution has several taps for each pair of features; a table of embeddings reads a feature
-    that is fixed; a gain or a batch normalisation is diagonal.
-
-    Attributes:
-        node: The call.
-        weight: Coordinates of w, (outs, ins, taps), or (outs, taps) if `diagonal`; None if there
-            are none.
-        values: w itself, in the same shape.
-        outs: Features written, (outs,).
-        ins: Features read, (ins,); FIXED where they are none that can change.
-        offset: Coordinates (outs, s) which, all raised by 1, raise the feature by 1; None if there
-            are none.
-        base: b, (outs, s), at these coordinates, unless they are those of w itself (a table).
-        slope: What a unit of w is worth at the output: 1, or γ ↦ γ/σ of batch normalisation.
-        centre: What is subtracted from x first, (outs,); None for nothing.
-        diagonal: Whether output o reads input o alone.
-        uniform: Whether a shift of an input is the same shift of the output everywhere (a padded
-            convolution's is not).
-    """
-
-    node: Node
-    weight: Ints | None
-    values: Floats | None
-    outs: Ints
-    ins: Ints
-    offset: Ints | None
-    base: Floats | None
-    slope: Floats | None = None
-    centre: Floats | None = None
-    diagonal: bool = False
-    uniform: bool = True
 
 
 class Trace:
@@ -126,6 +88,9 @@ class Trace:
         self.count = 1
         self._features: dict[Value, Tensor] = {}
         self._coordinates: dict[Value, Tensor] = {}
+        for node in graph.nodes:
+            for value in (*node.inputs, *node.outputs):
+                value.tensor = value.tensor.cpu()
         starts = {e.name: e.start for e in selection.entries}
         for name, value in graph.parameters.items():
             size, shape = value.shape.numel(), value.shape
@@ -237,12 +202,17 @@ class Trace:
 
     def move(self, node: Node) -> None:
         """A call that only moves entries, made on their numbers."""
-        lookup = self._coordinates if all(map(self.moves, node.inputs)) else None
+        real = [value for value in node.inputs if value.tensor.is_floating_point()]
+        lookup = self._coordinates if all(map(self.moves, real)) else None
         find = self.features if lookup is None else lookup.__getitem__
-        args, kwargs = tree_map(
-            lambda item: find(item).clone() if isinstance(item, Value) else item,
-            (node.args, node.kwargs),
-        )
+
+        def number(item: Any) -> Any:
+            if not isinstance(item, Value):
+                return item
+            # Indices and masks say where entries go.
+            return find(item).clone() if item.tensor.is_floating_point() else item.tensor
+
+        args, kwargs = tree_map(number, (node.args, node.kwargs))
         result = node.func(*args, **kwargs)
         found = [result] if isinstance(result, Tensor) else list(result)
         for value, numbers in zip(node.outputs, found, strict=True):
@@ -337,12 +307,6 @@ def tie(trace: Trace) -> list[Ints]:
     _, first, inverse = np.unique(places[0], return_index=True, return_inverse=True)
     first = first[inverse]
     return [np.stack([places[side][first], places[side]]) for side in (1, 2)]
-
-
-def broadcast(*tensors: Tensor) -> list[Tensor]:
-    """All tensors in their common shape."""
-    shape = np.broadcast_shapes(*(tuple(t.shape) for t in tensors))
-    return [t.expand(shape) for t in tensors]
 
 
 def opaque(trace: Trace, node: Node) -> None:
