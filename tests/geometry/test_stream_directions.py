@@ -75,7 +75,7 @@ def test_the_known_transformer():
         explanation = ll.explain(ll.fisher(model, (x,), "gaussian"))
         assert explanation.unexplained == 0
         ranks[eps] = explanation.parameters - explanation.explained
-        scale = [s for s in explanation.sources if s.kind == "scale of a normalised stream"]
+        scale = [s for s in explanation.sources if s.kind == "normalised scale"]
         assert [(s.claimed, s.verified) for s in scale] == [(1, int(eps == 0.0))]
     assert ranks == {0.0: 190, 1e-2: 191}
     assert explanation.parameters == 308

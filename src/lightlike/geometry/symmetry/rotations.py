@@ -24,7 +24,7 @@ from lightlike.geometry.symmetry.tracing import Classes, Floats, Ints, Use
 from lightlike.geometry.symmetry.wiring import Norm, Wiring
 
 KIND, GAIN, SCALE = (
-    "rotation of a normalised stream", "gain of a normalisation", "scale of a normalised stream",
+    "rotation of a normalised stream", "gain of a normalisation", "normalised scale",
 )  # fmt: skip
 
 
