@@ -24,6 +24,7 @@ import lightlike
 OURS, READY = "lightlike, from the model", "lightlike, Fisher ready"
 OURS32 = "lightlike, float32"
 NNGEOMETRY, TANGENTS = "nngeometry, float32", "neural-tangents, float32"
+NNGEOMETRY64, TANGENTS64 = "nngeometry, float64", "neural-tangents, float64"
 EXPLICIT32, EXPLICIT64 = "explicit Jacobian, float32", "explicit Jacobian, float64"
 EIGENVALUES, PRODUCT = "eigvalsh of the result", "product K × 256, fresh result"
 RATE = f"product of {SIDE:,}², result ready"
@@ -46,15 +47,15 @@ def work(contender: str, case: Case) -> Callable[[], object]:
     if contender == READY:
         ready = lightlike.fisher(case.model, (case.x,), "categorical")
         return lambda: ready.root.gram()
-    if contender == TANGENTS:
+    dtype = torch.float32 if contender.endswith("float32") else torch.float64
+    if contender in (TANGENTS, TANGENTS64):
         from peers_jax import prepare_tangents
 
-        return prepare_tangents(case.kind, case.model, case.x)
+        return prepare_tangents(case.kind, case.model, case.x, dtype)
     from peers import explicit_gram, nngeometry_gram
 
-    if contender == NNGEOMETRY:
-        return partial(nngeometry_gram, case.model, case.x)
-    dtype = {EXPLICIT32: torch.float32, EXPLICIT64: torch.float64}[contender]
+    if contender in (NNGEOMETRY, NNGEOMETRY64):
+        return partial(nngeometry_gram, case.model, case.x, dtype)
     return partial(explicit_gram, case.model, case.x, dtype)
 
 
@@ -72,14 +73,14 @@ def entrants(name: str, explicit: bool) -> tuple[list[str], dict[str, str]]:
     """Who can do the case, and why the others cannot, from a small instance of it."""
     case = CASES[name](SMALL[name])
     able, refusals = [OURS, READY, OURS32], {}
-    for contender in (NNGEOMETRY, TANGENTS):
+    for contender in (NNGEOMETRY, NNGEOMETRY64, TANGENTS, TANGENTS64):
         try:
             work(contender, case)()
         except Exception as error:  # whatever a peer raises is its answer
             refusals[contender] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         else:
             able.append(contender)
-    return able + [EXPLICIT32] * explicit, refusals
+    return able + [EXPLICIT32, EXPLICIT64] * explicit, refusals
 
 
 def difference(mine: Tensor, other: Tensor) -> float:
@@ -102,7 +103,8 @@ def agreement(case: Case, able: list[str], result: Tensor, reference: bool) -> d
     if TANGENTS in able:
         from peers_jax import prepare_tangents, tangents_as_matrix
 
-        tangents = tangents_as_matrix(prepare_tangents(case.kind, case.model, case.x)())
+        kernel = prepare_tangents(case.kind, case.model, case.x, torch.float32)()
+        tangents = tangents_as_matrix(kernel)
         gaussian = lightlike.fisher(case.model, (case.x,), "gaussian").root.gram()
         eigenvalues = torch.linalg.eigvalsh(gaussian) * case.observations
         found[TANGENTS] = difference(eigenvalues, tangents.double())
@@ -146,9 +148,10 @@ def floor(case: Case, seconds: dict[str, list[float]]) -> dict[str, Any]:
 
 def result_bytes(contender: str, case: Case) -> int:
     """Size of what a contender returns: float64 for ours; m rows an observation for tangents."""
-    if contender == TANGENTS:
-        return 4 * (case.observations * case.classes) ** 2
-    return (8 if contender in (OURS, OURS32) else 4) * case.rows**2
+    if contender in (TANGENTS, TANGENTS64):
+        size = 4 if contender == TANGENTS else 8
+        return size * (case.observations * case.classes) ** 2
+    return (8 if contender in (OURS, OURS32, NNGEOMETRY64) else 4) * case.rows**2
 
 
 def measure(
@@ -163,7 +166,7 @@ def measure(
         peaks: dict[str, int | None] = {}
         for contender in able if options["memory"] else []:
             # The explicit Jacobian takes A and more, and as long again to say so.
-            if contender not in (READY, EXPLICIT32):
+            if contender not in (READY, EXPLICIT32, EXPLICIT64):
                 report(f"memory, in a child process: {contender}")
                 peaks[contender] = peak_memory(partial(prepare, contender, name, threads))
         planned = lightlike.fisher(case.model, (case.x,), "categorical").root.footprint()
@@ -187,6 +190,10 @@ def measure(
         "versions": versions(*packages, "jax", "neural-tangents"),
         "seconds": {n: {**summary(s), "all": s} for n, s in seconds.items()},
         "ratio_to_ours": {n: summary(ratios(s, seconds[OURS])) for n, s in seconds.items()},
+        "ratio_to_equal": {
+            n: summary(ratios(s, seconds[OURS32 if n.endswith("float32") else OURS]))
+            for n, s in seconds.items()
+        },
         "refusals": refusals,
         "floor": floor(case, seconds),
         "eigenvalue_difference": agrees,
@@ -203,17 +210,17 @@ def show(figures: dict[str, Any], console: Console) -> None:
     """Print the figures as a table."""
     table = Table(title="{title}: K = {rows:,}, D = {parameters:,}".format(**figures["case"]))
     table.add_column("", no_wrap=True)
-    for column in ("runs", "median s", "min s", "max s", "÷ ours", "MiB"):
+    for column in ("runs", "median s", "min s", "max s", "÷ ours", "÷ equal", "MiB"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, s in figures["seconds"].items():
         extra = figures["memory_beyond_result_mib"].get(name)
-        ratio = figures["ratio_to_ours"][name]["median"]
+        compared = (figures[key][name]["median"] for key in ("ratio_to_ours", "ratio_to_equal"))
         memory = "" if extra is None else f"{extra:.0f}"
-        table.add_row(name, str(len(s["all"])), *_three(s), f"{ratio:.2f}", memory)
+        table.add_row(name, str(len(s["all"])), *_three(s), *(f"{r:.2f}" for r in compared), memory)
     for kind in [k for k in ("full", "causal") if k in figures["floor"]]:
         part = figures["floor"][kind]
         ratio = 1 / part["ours_over_floor"]["median"]
-        table.add_row(f"floor, {kind}", "", *_three(part["seconds"]), f"{ratio:.2f}", "")
+        table.add_row(f"floor, {kind}", "", *_three(part["seconds"]), f"{ratio:.2f}", "", "")
     console.print(table)
     planned = figures["planned_beyond_result_mib"]
     console.print(f"Memory that the plan foresees for ours: {planned:.0f} MiB.")

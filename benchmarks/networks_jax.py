@@ -39,7 +39,7 @@ def cnn(parameters: list[Layer], x: jax.Array) -> jax.Array:
 
 def gpt(parameters: dict[str, Any], tokens: jax.Array) -> jax.Array:
     """Tokens enter as one-hot vectors: a look-up has no structured derivative."""
-    one_hot = (tokens[..., None] == jnp.arange(len(SYMBOLS))).astype(jnp.float32)
+    one_hot = (tokens[..., None] == jnp.arange(len(SYMBOLS))).astype(parameters["token"].dtype)
     x = one_hot @ parameters["token"] + parameters["position"]
     for block in parameters["blocks"]:
         x = x + _attend(block, _normalise(block["before"], x))

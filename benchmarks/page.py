@@ -55,19 +55,20 @@ def draw_gram(figures: dict[str, Any]) -> str:
     rows = []
     for name, s in figures["seconds"].items():
         extra = memory.get(name)
-        ratio = number(figures["ratio_to_ours"][name]["median"])
+        compared = (figures[key][name]["median"] for key in ("ratio_to_ours", "ratio_to_equal"))
         mib = "" if extra is None else f"{max(0.0, extra):,.0f}"
-        rows.append([name, str(len(s["all"])), number(s["median"]), spread(s), ratio, mib])
+        taken = [str(len(s["all"])), number(s["median"]), spread(s)]
+        rows.append([name, *taken, *(number(r) for r in compared), mib])
     for kind, title in NAMES.items():
         if kind in floor:
             seconds = floor[kind]["seconds"]
             ratio = number(1 / floor[kind]["ours_over_floor"]["median"])
-            rows.append([title, "", number(seconds["median"]), spread(seconds), ratio, ""])
+            rows.append([title, "", number(seconds["median"]), spread(seconds), ratio, "", ""])
     case = figures["case"]
     lines = [
         "{title}: {observations:,} observations, K = {rows:,}, D = {parameters:,}.".format(**case),
         "",
-        table(["", "runs", "median s", "range s", "÷ ours", "MiB"], rows),
+        table(["", "runs", "median s", "range s", "÷ ours", "÷ equal", "MiB"], rows),
         "",
     ]
     for kind, title in NAMES.items():

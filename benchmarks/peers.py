@@ -16,14 +16,20 @@ SLAB = 2 << 30  # bytes of Jacobian held at once
 IN_FLIGHT = 1 << 30  # bytes of gradients by sample held at once, before they are put together
 
 
-def nngeometry_gram(model: nn.Module, x: Tensor) -> Tensor:
+def nngeometry_gram(model: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """nngeometry's dense dual of the Fisher matrix, (m - 1, N, m - 1, N), not divided by N.
 
     One batch of everything is the fastest that it can do: smaller ones are back-propagated again
     for every pair of batches.
     """
+    model, x = copy.deepcopy(model).to(dtype), x.to(dtype)
     loader = DataLoader(TensorDataset(x), batch_size=len(x))
-    gram: Tensor = FIM(model, loader, FMatDense, variant="classif_logits").to_torch()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # it makes its intermediate tensors in it
+    try:
+        gram: Tensor = FIM(model, loader, FMatDense, variant="classif_logits").to_torch()
+    finally:
+        torch.set_default_dtype(before)
     return gram
 
 

@@ -11,6 +11,7 @@ of threads than there are cores.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -84,10 +85,14 @@ empirical.core = _Patched(jax.core, DShapedArray=type("DShapedArray", (), {}))
 BATCH = {"mlp": 100, "cnn": 150, "gpt": 1}
 
 
+# Arrays keep the precision that they are given.
+jax.config.update("jax_enable_x64", True)
+
+
 def prepare_tangents(
-    kind: str, model: nn.Module, x: Tensor, batch: int | None = None
+    kind: str, model: nn.Module, x: Tensor, dtype: torch.dtype, batch: int | None = None
 ) -> Callable[[], Tensor]:
-    """The tangent kernel J_i J_jᵀ in float32, (N, N, m, m), as a call of compiled programs.
+    """The tangent kernel J_i J_jᵀ, (N, N, m, m), as a call of compiled programs.
 
     With T positions in a sample it is (N, N, T, T, m, m). Of neural-tangents' implementations the
     structured derivatives are the fastest here.
@@ -96,10 +101,12 @@ def prepare_tangents(
         kind: A key of NETWORKS.
         model: The network, for its weights.
         x: Inputs.
+        dtype: Of the weights and of the kernel.
         batch: Samples of a batch; all of them if N is no multiple of it.
     """
     function, weights = NETWORKS[kind]
-    parameters = weights(model)
+    parameters = weights(copy.deepcopy(model).to(dtype))
+    x = x.to(dtype) if x.is_floating_point() else x
     kernel = nt.empirical_ntk_fn(
         function,
         trace_axes=(),

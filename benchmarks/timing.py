@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+WARM = 1 << 30  # bytes of memory touched ahead of each run
 LONG = 20.0  # seconds; work that takes longer is worth neither a warm-up nor repeats
 
 
@@ -37,9 +41,10 @@ def round_robin(
     """Seconds of every contender in every round.
 
     Rounds are interleaved because a shared machine's speed drifts: a ratio within a round sees
-    the drift on both sides. Each round starts with another contender, so that none always runs on
-    the caches, or the heap, that the same other one has left.
+    the drift on both sides. Each round has its own order, so that none always runs on the caches
+    that the same other one has left.
     """
+    order = random.Random(0)
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for contender in contenders:
         if contender.rounds is None:
@@ -49,8 +54,7 @@ def round_robin(
                 seconds[contender.name].append(taken)
     done = {name for name, found in seconds.items() if found}
     for index in range(repeats):
-        first = index % len(contenders)
-        for contender in [*contenders[first:], *contenders[:first]]:
+        for contender in order.sample(list(contenders), len(contenders)):
             over = contender.rounds is not None and index >= contender.rounds
             if over or contender.name in done:
                 continue
@@ -61,6 +65,9 @@ def round_robin(
 
 def _seconds(contender: Contender) -> float:
     gc.collect()
+    # A virtual machine may have handed freed memory back to its host, and getting it again costs
+    # up to a second a gigabyte: whoever ran after a long pause would pay that for all others.
+    np.empty(WARM // 8).fill(0.0)
     start = time.perf_counter()
     result = contender.run()
     taken = time.perf_counter() - start

@@ -10,6 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import lightlike as ll
+from lightlike import store
 from lightlike.cli import app, main
 
 FACTORY = """
@@ -278,3 +279,33 @@ def test_the_example_in_the_help_is_as_written():
     text = run("measure", "--help")[1]
     assert "\b" not in text
     assert "\n  factory = " in text
+
+
+def test_compare_sorts_saved_results(folder, capsys):
+    other = folder / "elsewhere"
+    other.mkdir()
+    files = []
+    for width, place in ((3, folder), (6, folder), (6, other)):
+        text = write_run(folder).read_text()
+        (folder / "run.toml").write_text(
+            text.replace("[data]", f"arguments = {{ width = {width} }}\n[data]")
+        )
+        files.append(place / f"width-{width}.safetensors")
+        assert run("measure", folder / "run.toml", "--quiet", "--out", files[-1])[0] == 0
+    code, out, _ = run("compare", *files, "--json")
+    printed = json.loads(out)
+    assert code == 0
+    # The two of one name are told apart by their paths.
+    assert {e["name"] for e in printed["entries"]} == {"width-3", str(files[1]), str(files[2])}
+    lengths = {ll.load(f).length.total for f in files}
+    assert {e["total"] for e in printed["entries"]} == lengths
+    assert run("compare", *files[:2])[1].startswith("network")
+    assert "given twice" in refused(capsys, "compare", files[0], files[0])
+    assert "not a measurement" in refused(capsys, "compare", of_another_kind(folder))
+
+
+def of_another_kind(folder: Path) -> Path:
+    """A result file of another kind."""
+    path = folder / "other.safetensors"
+    store.write(path, {}, {"kind": "something"})
+    return path

@@ -38,3 +38,4 @@ def test_demo_measures_what_it_trained(tmp_path, digits):
     assert m.record["held_out"]["accuracy"] > 0.9
     assert len(str(m).splitlines()) <= 19
     assert ll.load(path).length == m.length
+    assert ll.load(path).record["held_out"] == m.record["held_out"]

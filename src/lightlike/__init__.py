@@ -7,18 +7,40 @@ print(m)
 
 from lightlike import errors
 from lightlike.assess import lengths
+from lightlike.assess.comparison import Comparison, compare
+from lightlike.assess.diagnosis import Diagnosis, diagnose
+from lightlike.assess.history import History, Snapshot, read_history
 from lightlike.assess.measure import measure
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
+from lightlike.assess.singular import effective_dimension, learning_coefficient
+from lightlike.assess.tracking import Tracker
 from lightlike.demos import demo
+from lightlike.geometry.chain import DimensionChain, dimension_chain
 from lightlike.geometry.dimension import Dimension, SignificantDimension
+from lightlike.geometry.flow import walk
+from lightlike.geometry.path import PathLength, fisher_length
+from lightlike.geometry.saturation import Saturation, saturation
+from lightlike.geometry.subspaces import subspaces
 from lightlike.geometry.symmetry.explain import explain
 from lightlike.geometry.symmetry.explanation import Explanation, Source
+from lightlike.geometry.tangent import Radical, Screen
+from lightlike.geometry.variation import (
+    DimensionNear,
+    DimensionPath,
+    between,
+    dimension_near,
+    dimension_path,
+)
+from lightlike.geometry.walk import Walk
 from lightlike.length import priors
+from lightlike.length.coefficient import LearningCoefficient, SingularLength
 from lightlike.length.description import DescriptionLength
+from lightlike.length.region import EffectiveDimension
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.root import Root
+from lightlike.present.report import report
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.spectrum.sketch import Sketch
@@ -26,29 +48,59 @@ from lightlike.spectrum.spectra import spectrum
 from lightlike.spectrum.spectrum import Spectrum
 
 __all__ = [
+    "Comparison",
     "DescriptionLength",
+    "Diagnosis",
     "Dimension",
+    "DimensionChain",
+    "DimensionNear",
+    "DimensionPath",
+    "EffectiveDimension",
     "Explanation",
     "Fisher",
+    "History",
+    "LearningCoefficient",
     "Likelihood",
     "Measurement",
+    "PathLength",
     "Plan",
+    "Radical",
     "Root",
+    "Saturation",
+    "Screen",
     "SignificantDimension",
+    "SingularLength",
     "Sketch",
+    "Snapshot",
     "Source",
     "Spectrum",
+    "Tracker",
+    "Walk",
+    "between",
+    "compare",
     "demo",
     "description_length",
+    "diagnose",
     "dimension",
+    "dimension_chain",
+    "dimension_near",
+    "dimension_path",
+    "effective_dimension",
     "errors",
     "explain",
     "fisher",
+    "fisher_length",
+    "learning_coefficient",
     "lengths",
     "likelihoods",
     "load",
     "measure",
     "plan",
     "priors",
+    "read_history",
+    "report",
+    "saturation",
     "spectrum",
+    "subspaces",
+    "walk",
 ]

@@ -1,7 +1,7 @@
 """The command line: results on stdout, progress and errors on stderr.
 
 Exit codes: 0 done; 1 the input cannot be measured (one paragraph on stderr says why and what to
-do); 2 the command was misused; 130 interrupted.
+do); 2 the command was misused; 3 a check of `diagnose` failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import Annotated
 
 import typer
 
+from lightlike.assess.comparison import compare as compare_results
+from lightlike.assess.diagnosis import diagnose as diagnose_result
 from lightlike.assess.measure import measure as measure_model
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import plan as plan_model
 from lightlike.demos import demo as run_demo
-from lightlike.errors import LightlikeError
+from lightlike.errors import ComparisonError, LightlikeError
+from lightlike.present.report import report as write_report
 from lightlike.runfile import read_run
 
 app = typer.Typer(
@@ -26,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 3, 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Out = Annotated[Path | None, typer.Option(help="File to write the result to.")]
@@ -35,6 +38,7 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float64, or float32: faster, for large eigenvalues; as in the run file."),
 ]
+Files = Annotated[list[Path], typer.Argument(help="Result files of `measure`.")]
 NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
 
 
@@ -118,6 +122,55 @@ def show(
 ) -> None:
     """Print a saved result; needs neither the model nor the data."""
     show_result(load(file), as_json=as_json)
+
+
+@app.command()
+def diagnose(
+    file: Annotated[Path, typer.Argument(help="A result file.")], as_json: AsJson = False
+) -> None:
+    """List the checks of a saved result, failures first; exit code 3 if any failed."""
+    result = diagnose_result(load(file))
+    typer.echo(json.dumps(result.to_dict()) if as_json else str(result))
+    if not result.healthy:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def compare(
+    files: Files,
+    as_json: AsJson = False,
+    units: Annotated[str | None, typer.Option(help="nats or bits; as in the first file.")] = None,
+) -> None:
+    """Sort saved results on the same data by description length; needs no model."""
+    result = compare_results(_named(files), units=units)
+    typer.echo(json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result))
+
+
+@app.command()
+def report(
+    files: Files,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    force: Annotated[bool, typer.Option("--force", help="Replace any file there.")] = False,
+) -> None:
+    """Write a report of one saved result, or of a comparison of several, as one HTML file."""
+    result = load(files[0]) if len(files) == 1 else compare_results(_named(files))
+    write_report(result, out, overwrite=force)
+    typer.echo(f"written to {out}")
+
+
+def _named(files: list[Path]) -> dict[str, Path]:
+    """Each file by the shortest name that tells it from the others."""
+    names: dict[str, Path] = {}
+    for file in files:
+        name = file.stem if sum(f.stem == file.stem for f in files) == 1 else str(file)
+        if name in names:
+            raise ComparisonError(
+                f"{str(file)!r} is given twice.",
+                "A network compared with itself says nothing.",
+                "Give each file once.",
+            )
+        names[name] = file
+    return names
 
 
 def show_result(result: Measurement, *, as_json: bool) -> None:

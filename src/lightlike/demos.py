@@ -12,6 +12,7 @@ from lightlike.assess.measure import measure
 from lightlike.assess.measurement import Measurement
 from lightlike.errors import RunFileError
 from lightlike.progress import Progress
+from lightlike.store import check_place
 
 WIDTH = 16
 STEPS = 100
@@ -72,6 +73,13 @@ def accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
         return float((model(x).argmax(-1) == y).double().mean())
 
 
+def mean_nll(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
+    """Nats per label."""
+    x, y = data
+    with torch.no_grad():
+        return float(nn.functional.cross_entropy(model(x).double(), y))
+
+
 def demo(
     *,
     seed: int = 0,
@@ -90,10 +98,15 @@ def demo(
     """
     digits = load_digits(seed)
     model = train_mlp(digits, seed)
-    result = measure(model, digits.train, "categorical", seed=seed, progress=progress, out=out)
+    if out is not None:
+        check_place(out)
+    result = measure(model, digits.train, "categorical", seed=seed, progress=progress)
     result.record["held_out"] = {
         "observations": len(digits.held_out[1]),
         "accuracy": accuracy(model, digits.held_out),
+        "nll": mean_nll(model, digits.held_out),
         "training_accuracy": accuracy(model, digits.train),
     }
+    if out is not None:
+        result.save(out)
     return result

@@ -52,8 +52,32 @@ class CapacityError(LightlikeError, MemoryError):
     """No exact route fits in the memory that is available."""
 
 
+class UndefinedError(LightlikeError, ArithmeticError):
+    """A length or criterion is not defined for this model, data or region."""
+
+
+class DependencyError(LightlikeError, ImportError):
+    """An optional package that something needs is not installed."""
+
+
 class ConsistencyError(LightlikeError, ArithmeticError):
     """Two independent computations of one quantity disagree."""
+
+
+class ComparisonError(LightlikeError, ValueError):
+    """Measurements cannot be compared."""
+
+
+class EstimateError(LightlikeError, ArithmeticError):
+    """A number that is estimated or fitted has no value that can be trusted."""
+
+
+class TrackingError(LightlikeError, ValueError):
+    """A training run cannot be followed."""
+
+
+class SamplingError(LightlikeError, ArithmeticError):
+    """A random estimate is not worth its number: chains disagree, or too few draws count."""
 
 
 class StoreError(LightlikeError, ValueError):

@@ -19,6 +19,31 @@ TABLE = [
     (100, 300, 100, 0.01, 3.0, 5, 468.6390025936, -46.29129951, 0.00068047),
 ]
 
+# Variances of θ ~ N(μ, diag σ²) in `general`: −log p and complexity.
+GENERAL = {
+    "diagonal": ([1.0, 0.1, 2.0, 0.01, 5.0], 41.3136711080, 8.5136598053),
+    "frozen": ([1.0, 0.0, 2.0, 0.0, 5.0], 41.4534690778, 7.3738358438),
+}
+
+# Inputs and N: −log p of logistic regression by quadrature, and by how much the razor at the MAP
+# point exceeds it.
+LOGISTIC = {
+    1: {
+        10: (5.8431536382, 0.0342475391),
+        30: (18.1261183668, 0.0173946491),
+        100: (54.7653826662, 0.0063078153),
+        1000: (534.5455111887, 0.0006618567),
+        10000: (5286.4519652561, 0.0000671533),
+    },
+    2: {
+        10: (6.4889873692, 0.0882257228),
+        30: (19.5824401764, 0.0449418119),
+        100: (56.1580745050, 0.0162113168),
+        1000: (530.9738826023, 0.0016980407),
+        10000: (5212.5949102346, 0.0001724606),
+    },
+}
+
 
 class Regression:
     """Y ~ N(X θ, s² I) with θ ~ N(μ, diag σ²)."""
@@ -100,6 +125,13 @@ class Regression:
 
     def length(self, theta, prior, method="auto"):
         return self.measure(theta, prior, method=method, layers=False).length
+
+
+def general():
+    g = np.random.default_rng(11)
+    X = g.standard_normal((30, 5))
+    Y = g.standard_normal(30) + X @ np.array([1, 0, -1, 0.5, 2.0])
+    return Regression(X, Y, 0.4), np.array([0.5, 0, 0, 0, 1.0])
 
 
 def linear(weight, bias=None):

@@ -93,6 +93,28 @@ def test_to_a_dictionary_and_back(changes):
         assert f"{name}={value!r}" in repr(length)
 
 
+def test_a_prior_that_is_not_gaussian_adds_a_term():
+    length = example(
+        name="interpolating", prior_term=-2.0, effective_draws=31.5, validity="Near an optimum."
+    )
+    assert length.total == 46.0
+    assert length.to("bits").prior_term == pytest.approx(-2.0 / math.log(2))
+    assert length.per_observation().total == pytest.approx(2.3)
+    for form in (length.to("bits"), length.per_observation()):
+        assert (form.effective_draws, form.name) == (31.5, "interpolating")
+        assert form.total == pytest.approx(
+            form.fit + form.displacement + form.complexity + form.prior_term
+        )
+    assert DescriptionLength.from_dict(length.to_dict()) == length
+
+
+def test_terms_saved_before_there_were_other_lengths():
+    terms = example().to_dict()
+    for name in ("name", "prior_term", "effective_draws", "validity", "error"):
+        del terms[name]
+    assert DescriptionLength.from_dict(terms) == example()
+
+
 class Pending:
     """Counts that are noticed when they are asked for."""
 

@@ -4,7 +4,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from linear_evidence import TABLE, Regression, linear, logistic_data, logistic_map
+from linear_evidence import (
+    GENERAL,
+    LOGISTIC,
+    TABLE,
+    Regression,
+    general,
+    linear,
+    logistic_data,
+    logistic_map,
+)
 from scipy import stats
 from torch import nn
 
@@ -143,19 +152,6 @@ def test_several_outputs(theta):
     assert length.complexity == pytest.approx(m / 2 * np.log1p(N * variance * lam).sum(), rel=1e-11)
 
 
-GENERAL = {
-    "diagonal": ([1.0, 0.1, 2.0, 0.01, 5.0], 41.3136711080, 8.5136598053),
-    "frozen": ([1.0, 0.0, 2.0, 0.0, 5.0], 41.4534690778, 7.3738358438),
-}
-
-
-def general():
-    g = np.random.default_rng(11)
-    X = g.standard_normal((30, 5))
-    Y = g.standard_normal(30) + X @ np.array([1, 0, -1, 0.5, 2.0])
-    return Regression(X, Y, 0.4), np.array([0.5, 0, 0, 0, 1.0])
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("case", GENERAL)
 def test_unequal_variances_and_a_mean(case, method):
@@ -282,24 +278,6 @@ def test_redundant_softmax_is_logistic_with_twice_the_variance():
                 softmax.spectrum.eigenvalues, [0.3973813, 0.2899279], atol=1e-7
             )
     assert logistic.length.total == pytest.approx(29.379616479815, abs=1e-11)
-
-
-LOGISTIC = {
-    1: {
-        10: (5.8431536382, 0.0342475391),
-        30: (18.1261183668, 0.0173946491),
-        100: (54.7653826662, 0.0063078153),
-        1000: (534.5455111887, 0.0006618567),
-        10000: (5286.4519652561, 0.0000671533),
-    },
-    2: {
-        10: (6.4889873692, 0.0882257228),
-        30: (19.5824401764, 0.0449418119),
-        100: (56.1580745050, 0.0162113168),
-        1000: (530.9738826023, 0.0016980407),
-        10000: (5212.5949102346, 0.0001724606),
-    },
-}
 
 
 @pytest.mark.parametrize("inputs", LOGISTIC)

@@ -60,6 +60,14 @@ class Attached(Scaled):
         return captured and (func(*args), captured[1])
 
 
+class Narrow(Scaled):
+    """A column too few."""
+
+    def weight_factor(self, g, layout):
+        factor = super().weight_factor(g, layout)
+        return Outer(factor.x[..., 1:], factor.g, bias=False)
+
+
 class Transposed(Scaled):
     """Columns in another order."""
 
@@ -103,7 +111,7 @@ def test_a_right_kind_is_contracted(split, model, registered):
     assert set(root.sweep.ways) == {"aligned"}
 
 
-@pytest.mark.parametrize("kind", [Forgetful, Other, Transposed])
+@pytest.mark.parametrize("kind", [Forgetful, Other, Narrow, Transposed])
 @pytest.mark.parametrize("question", ["gram", "dense", "metric"])
 def test_a_wrong_kind_is_noticed(kind, question, model, registered):
     registered(kind)

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightlike.assess.checks import examine
 from lightlike.assess.layers import summarise_layers
 from lightlike.assess.measurement import Measurement
 from lightlike.assess.sketching import measure_sketches, notes
 from lightlike.errors import choice_error
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.criteria import criteria_of
-from lightlike.length.description import UNITS, DescriptionLength
+from lightlike.length.description import UNITS
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
@@ -28,21 +29,9 @@ from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 from lightlike.spectrum.memory import resolve_memory
-from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
 from lightlike.store import check_place
-
-# Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.
-CROWDED = 0.25
-# Relative error of a directional derivative by differences; kinks of ReLU networks stay below.
-HONEST = 0.01
-# Nats, in units of the complexity, that the expansion may promise below θ without a warning.
-FAR = 0.5
-# Share of the complexity that rounding may leave open without a warning.
-UNCERTAIN = 0.01
-# Orders of magnitude between singular values around the cut that make a clear gap.
-CLEAR_GAP = 2.0
 
 
 def measure(
@@ -120,6 +109,8 @@ def measure(
     record["back_propagation"] = sorted(set(ways))
     if drawn is not None:
         record["sketch"] = drawn
+    checks = tuple(examine(F, spectrum, dimension, length, sketched=drawn is not None))
+    told = [] if drawn is None else notes(drawn, dimension)
     result = Measurement(
         parameters=problem.parameters,
         observations=problem.survey.observations,
@@ -133,7 +124,8 @@ def measure(
         excluded=problem.selection.excluded,
         nll=problem.reference.survey.nll,
         record=record,
-        warnings=tuple(_warnings(F, spectrum, dimension, length, drawn)),
+        checks=checks,
+        warnings=(*told, *(check.text for check in checks if check.status != "passed")),
     )
     if out is not None:
         result.save(out)
@@ -167,92 +159,6 @@ def _record(
         "seconds": round(seconds, 3),
         "peak_memory": _peak_memory(),
     }
-
-
-def _warnings(
-    F: Fisher,
-    spectrum: Spectrum,
-    dimension: Dimension,
-    length: DescriptionLength,
-    drawn: dict[str, Any] | None,
-) -> list[str]:
-    found = [] if drawn is None else notes(drawn, dimension)
-    if F.problem.dtype != torch.float64:
-        found += _rounded(spectrum, dimension, length)
-    elif F.root.precision > EPS:
-        found.append(
-            f"The model computes in lower precision inside (rounding unit {F.root.precision:.1g}): "
-            "the dimension is certain from below only."
-        )
-    elif dimension.lower != dimension.upper and drawn is None:
-        found.append(
-            f"Rounding hides whether the dimension is {dimension.lower:,} or up to "
-            f"{dimension.upper:,}; method='svd' or more memory would decide it."
-        )
-    if dimension.lower == dimension.upper and 0 <= dimension.gap < CLEAR_GAP:
-        found.append(
-            f"No clear gap at the cut (a factor {10**dimension.gap:.1f} between singular values): "
-            "the dimension depends on the tolerance, see .spectrum.rank(tolerance)."
-        )
-    if dimension.data_limited:
-        found.append("Every row of A is independent: more observations would raise the dimension.")
-    discrete = F.problem.likelihood.uniform_nll(F.problem.survey.width) is not None
-    if length.total is not None and length.fit is not None and length.displacement is not None:
-        if discrete and length.total < 0:
-            found.append(
-                "The length is negative, which no code for discrete labels can be: θ is so far "
-                "from an optimum that the quadratic expansion fails. Train on, then measure."
-            )
-        elif -length.displacement > FAR * max(length.complexity, 1.0):
-            found.append(
-                f"θ is far from an optimum: the expansion counts on a fit "
-                f"{-length.displacement:.1f} nats better nearby."
-            )
-    variance = length.prior.get("variance")
-    if isinstance(variance, int | float) and len(spectrum):
-        tau = 1.0 / (length.observations * variance)
-        inside = spectrum.above(tau / 10) - spectrum.above(tau * 10)
-        if inside > CROWDED * len(spectrum):
-            found.append(
-                f"{inside / len(spectrum):.0%} of the eigenvalues lie within a factor 10 of "
-                "1/(N σ²), where the quadratic picture is least safe."
-            )
-    if F.root.sweep.reference_precision <= EPS and F.root.sweep.gradient_error > HONEST:
-        found.append(
-            "PyTorch's gradient is not the derivative of the outputs (straight-through estimator, "
-            "detached part, padding vector?): the numbers describe the gradient."
-        )
-    if F.root.sweep.mixes:
-        found.append(
-            "An item alone gets another output than in its batch: if the first dimension is the "
-            "batch, every number here depends on how the data are batched."
-        )
-    if F.problem.copies:
-        found.append(
-            "The labels are the input's tokens at their own places: for a model of the next token "
-            "they must stand one place earlier (lightlike.integrations.huggingface.prepare)."
-        )
-    excluded = F.problem.selection.excluded
-    if excluded:
-        names = ", ".join(excluded[:4]) + (" …" if len(excluded) > 4 else "")
-        found.append(f"Not measured (frozen or not selected): {names}.")
-    return found
-
-
-def _rounded(spectrum: Spectrum, dimension: Dimension, length: DescriptionLength) -> list[str]:
-    """What float32 leaves open."""
-    most = f", at {float(spectrum.errors[0]):.1g} at most" if len(spectrum) else ""
-    found = [
-        f"Computed in float32: the dimension is certain from below only, {dimension.lower:,} or "
-        f"more, and eigenvalues are known to spectrum.errors{most}, below {spectrum.floor:.1g} "
-        "not at all. dtype='float64' decides them."
-    ]
-    if length.error > UNCERTAIN * max(length.complexity, 1.0):
-        found.append(
-            f"float32 leaves the length open by {length.error:.2g} nats: N σ² is too large for "
-            "it. Measure with dtype='float64', or give a smaller prior variance."
-        )
-    return found
 
 
 def _peak_memory() -> int | None:

@@ -6,11 +6,12 @@ import dataclasses
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from lightlike import store
+from lightlike.assess.diagnosis import Check
 from lightlike.assess.layers import LayerSummary
 from lightlike.assess.summary import as_html, as_text
 from lightlike.errors import StoreError
@@ -19,6 +20,9 @@ from lightlike.length.description import DescriptionLength
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Measurement:
         excluded: Parameters that were left out, frozen or not selected.
         nll: −log p of each observation in nats, (N,), or None without labels.
         record: Route, dtype, versions, fingerprints, seed, seconds, peak memory.
+        checks: What was looked at, and what was found: see `lightlike.diagnose`.
         warnings: What to keep in mind when reading the numbers.
     """
 
@@ -53,6 +58,7 @@ class Measurement:
     excluded: tuple[str, ...]
     nll: Tensor | None
     record: dict[str, Any]
+    checks: tuple[Check, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +75,16 @@ class Measurement:
         if self.nll is not None:
             tensors["nll"] = self.nll
         store.write(path, tensors, {"kind": "measurement", **self._header()})
+
+    def plot(self) -> Figure:
+        """The spectrum with the cut that decides the dimension, as a matplotlib figure.
+
+        See `lightlike.present.plots` for others, and for the numbers in it.
+        """
+        # Matplotlib takes longer to load than all the rest of this package.
+        from lightlike.figures.spectrum import plot_spectrum
+
+        return plot_spectrum(self.spectrum, self.dimension)
 
     def _header(self) -> dict[str, Any]:
         values = self.spectrum.values
@@ -91,6 +107,7 @@ class Measurement:
             "likelihood": self.likelihood,
             "excluded": list(self.excluded),
             "record": self.record,
+            "checks": [dataclasses.asdict(check) for check in self.checks],
             "warnings": list(self.warnings),
         }
         return dict(_plain(header))
@@ -152,6 +169,7 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
         excluded=tuple(header["excluded"]),
         nll=tensors.get("nll"),
         record=header["record"],
+        checks=tuple(Check(**check) for check in header["checks"]),
         warnings=tuple(header["warnings"]),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, overload
 
-from lightlike.errors import choice_error
+from lightlike.errors import CapacityError, ModelError, UndefinedError, choice_error
 from lightlike.geometry.dimension import (
     Dimension,
     SignificantDimension,
@@ -17,6 +17,7 @@ from lightlike.geometry.symmetry.explanation import Explanation
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
+from lightlike.length.information import tic
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.spectrum.sketch import Sketch
@@ -111,5 +112,15 @@ def description_length(
 
 
 def criteria(F: Fisher) -> dict[str, float | None]:
-    """AIC, BIC with D and with d, uniform code and label entropy, by name, in nats."""
-    return criteria_of(F.problem, int(dimension(F)))
+    """AIC, BIC with D and with d, TIC, uniform code and label entropy, by name, in nats.
+
+    "tic" takes the Hessian of the loss, "tic_ggn" the Fisher matrix in its place; either is None
+    where it is not defined, and `lightlike.lengths.tic` says why.
+    """
+    found = criteria_of(F.problem, int(dimension(F)))
+    for name, method in (("tic", "hessian"), ("tic_ggn", "ggn")):
+        try:
+            found[name] = tic(F, method=method).total
+        except (UndefinedError, CapacityError, ModelError):
+            found[name] = None
+    return found

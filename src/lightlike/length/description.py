@@ -40,8 +40,9 @@ class KnownCounts:
 class DescriptionLength:
     """Code length of the labels given the inputs, term by term.
 
-    total = fit + displacement + complexity, complexity = dimension_term + spectrum_term. Terms that
-    need labels are None without them, and so is then the total; they are never 0 for want of data.
+    total = fit + displacement + complexity + prior_term, where complexity = dimension_term +
+    spectrum_term and prior_term is 0 unless the prior is more than a Gaussian. Terms that need
+    labels are None without them, and so is then the total; they are never 0 for want of data.
     The total takes one Cholesky factorisation; `dimension`, `dimension_term` and `spectrum_term`
     need the eigenvalues and have them computed when they are first read, or printed.
 
@@ -58,6 +59,12 @@ class DescriptionLength:
             sampled.
         complexity_error: A bound on the error of the complexity by lower precision; 0 in float64.
         displacement_error: The same of the displacement.
+        name: Which length it is: "gaussian", "interpolating", "variational", ...
+        prior_term: What a prior that is not Gaussian adds to the razor of its Gaussian part.
+        effective_draws: What the draws behind an estimate are worth, as independent draws of equal
+            weight; None where nothing was drawn.
+        validity: What the number can be trusted for, in a sentence; "" where nothing is to be added
+            to what is said of its kind.
         kind: "exact" if every term was computed in full, "certified" or "estimated" otherwise.
         observations: N.
         prior: What was assumed, with fitted numbers filled in.
@@ -78,6 +85,10 @@ class DescriptionLength:
     scale: float = 1.0
     complexity_error: float = 0.0
     displacement_error: float = 0.0
+    name: str = "gaussian"
+    prior_term: float = 0.0
+    effective_draws: float | None = None
+    validity: str = ""
 
     @property
     def error(self) -> float:
@@ -110,7 +121,7 @@ class DescriptionLength:
         """The whole length, or None without labels."""
         if self.fit is None or self.displacement is None:
             return None
-        return self.fit + self.displacement + self.complexity
+        return self.fit + self.displacement + self.complexity + self.prior_term
 
     def to(self, units: str) -> DescriptionLength:
         """The same length in "nats" or "bits" (1 nat = 1/ln 2 bits).
@@ -138,6 +149,7 @@ class DescriptionLength:
             "total", "fit", "displacement", "complexity", "dimension_term", "spectrum_term",
             "dimension", "effective_dimension", "tuning_cost", "stderr", "kind", "observations",
             "prior", "units", "scale", "complexity_error", "displacement_error", "error",
+            "name", "prior_term", "effective_draws", "validity",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -166,6 +178,7 @@ class DescriptionLength:
             complexity=self.complexity * factor,
             tuning_cost=self.tuning_cost * factor,
             stderr=self.stderr * factor,
+            prior_term=self.prior_term * factor,
             complexity_error=self.complexity_error * factor,
             displacement_error=self.displacement_error * factor,
             **changes,

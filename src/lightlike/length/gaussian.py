@@ -13,27 +13,23 @@ root is A Σ^½ and the prior N(0, I).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from lightlike.errors import PriorError
 from lightlike.length.description import DescriptionLength
 from lightlike.length.displacement import STIFF, displacement_of
-from lightlike.length.priors import Isotropic, Prior, ResolvedPrior
+from lightlike.length.evidence import settle
+from lightlike.length.priors import Prior, ResolvedPrior
 from lightlike.metric.jacobian import gradient
 from lightlike.metric.root import Root
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
-from lightlike.spectrum.rounding import EPS, eigenvalue_floor
+from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.spectrum import Spectrum
-
-# Search range of log σ² around 0 in empirical Bayes: beyond it a variance is no longer a number
-# that float64 arithmetic of the evidence can tell from its limits.
-LOG_RANGE = 30.0
 
 
 @dataclass(frozen=True)
@@ -97,18 +93,24 @@ def gaussian_razor(
     Raises:
         PriorError: if the prior does not fit, or its evidence has no maximum.
     """
-    resolved = prior.resolve(problem)
+    resolved = settle(problem, prior, decomposition, expansion.gradient)
+    return razor_under(problem, resolved, decomposition, expansion, spectrum)
+
+
+def razor_under(
+    problem: Problem,
+    resolved: ResolvedPrior,
+    decomposition: Decomposition,
+    expansion: Expansion,
+    spectrum: Spectrum | None = None,
+) -> DescriptionLength:
+    """`gaussian_razor` with the prior's mean and variances at hand."""
     n = problem.survey.observations
-    if isinstance(prior, Isotropic):
-        if prior.by_evidence:
-            resolved = fit_variance(problem, resolved, decomposition, expansion)
-        if spectrum is not None:
-            check_spectrum(spectrum, decomposition)
-        spectrum = decomposition.spectrum if spectrum is None else spectrum
-        root, scale = _scaled(decomposition, resolved), n * float(resolved.variance[0])
-    else:
-        root, scale = _scaled(decomposition, resolved), float(n)
-        decomposition = Decomposition(root, decomposition.route, decomposition.budget)
+    if resolved.isotropic and spectrum is not None:
+        check_spectrum(spectrum, decomposition)
+    whole = decomposition
+    root, decomposition, scale = scaled_by(resolved, whole, n)
+    if spectrum is None or decomposition is not whole:
         spectrum = decomposition.spectrum
     shifted = decomposition.explicit.shifted(scale)
     displacement, error = None, 0.0
@@ -196,93 +198,17 @@ def shift_frozen(
     return nll + float(g @ e) + 0.5 * float(e @ he), g + he
 
 
-def fit_variance(
-    problem: Problem, prior: ResolvedPrior, decomposition: Decomposition, expansion: Expansion
-) -> ResolvedPrior:
-    """The σ² that minimises the razor of N(μ, σ² I): empirical Bayes for one number.
+def scaled_by(
+    prior: ResolvedPrior, decomposition: Decomposition, observations: int
+) -> tuple[Root, Decomposition, float]:
+    """A Σ^½, what to decompose for it, and c: the eigenvalues of N Σ^½ Î Σ^½ are c times those.
 
-    Where it is exact (linear Gaussian models) the minimum is MacKay's fixed point σ² = |m − μ|²/γ
-    with m the posterior mean (doi:10.1162/neco.1992.4.3.415).
-
-    Raises:
-        PriorError: without labels, or if the razor falls all the way to σ² → 0 or ∞.
+    Equal variances need no other decomposition than that of A itself.
     """
-    if expansion.gradient is None:
-        raise PriorError(
-            "Isotropic('evidence') needs labels.",
-            "The evidence is the probability of the labels.",
-            "Pass labels, or give the variance as a number.",
-        )
-    razor = evidence_curve(problem, prior, decomposition, expansion.gradient)
-    grid = torch.linspace(-LOG_RANGE, LOG_RANGE, 121, dtype=torch.float64)
-    values = [razor(float(t)) for t in grid]
-    best = min(range(len(values)), key=values.__getitem__)
-    if best in (0, len(values) - 1):
-        towards = "0" if best == 0 else "infinity"
-        raise PriorError(
-            f"The evidence has no maximum: it grows as the prior variance goes to {towards}.",
-            "At this point the labels do not determine how far θ lies from the prior mean.",
-            "Give the variance as a number, or another prior mean.",
-        )
-    found = minimize_scalar(
-        razor,
-        bounds=(float(grid[best - 1]), float(grid[best + 1])),
-        method="bounded",
-        options={"xatol": 1e-10},
-    )
-    variance = math.exp(float(found.x))
-    return replace(
-        prior,
-        variance=torch.full_like(prior.variance, variance),
-        tuned=1,
-        description={**prior.description, "variance": variance, "fitted_by": "evidence"},
-    )
-
-
-def evidence_curve(  # type: ignore[no-untyped-def]
-    problem: Problem, prior: ResolvedPrior, decomposition: Decomposition, g: Tensor
-):
-    """The razor as a function of log σ², up to a constant, in the eigenbasis of Aᵀ A.
-
-    With p = vᵀg, q = vᵀδ along an eigenvector v and τ = 1/σ², the terms that depend on τ are
-    ½ N λ τ (q − p/(N λ))² / (N λ + τ) + ½ log(1 + N λ/τ): the likelihood peaks at q − p/(N λ).
-    g lies in the row space of A because scores lie in the range of their covariance; what rounding
-    puts elsewhere is left out. A sketch of A misses a part g_? of it, which adds −½ |g_?|²/τ.
-    """
-    n = problem.survey.observations
-    delta = problem.theta - prior.mean
-    values, vectors = decomposition.vectors
-    floor = eigenvalue_floor(len(values), float(values[-1]), decomposition.precision)
-    if decomposition.rounding is not None:
-        floor = decomposition.first.floor
-    keep = values > floor
-    values, vectors = values[keep], vectors[:, keep]
-    both = torch.stack([g, delta], 1)
-    if decomposition.left:
-        both = (vectors.T @ decomposition.factor.mv(both)) / values.sqrt()[:, None]
-    else:
-        both = vectors.T @ both
-    missed = 0.0
-    if _is_sketch(decomposition):
-        missed = max(0.0, float(g @ g - both[:, 0] @ both[:, 0]))
-    h = n * values
-    squares = (both[:, 1] - both[:, 0] / h).square()
-
-    def razor(log_variance: float) -> float:
-        tau = math.exp(-log_variance)
-        seen = float((h * tau / (h + tau) * squares + torch.log1p(h / tau)).sum())
-        return 0.5 * (seen - missed / tau)
-
-    return razor
-
-
-def _is_sketch(decomposition: Decomposition) -> bool:
-    """Whether a decomposition is of a sketch of A."""
-    factor = decomposition.factor
-    return isinstance(factor, Root) and factor.problem.draws is not None
-
-
-def _scaled(decomposition: Decomposition, prior: ResolvedPrior) -> Root:
     factor = decomposition.factor
     assert isinstance(factor, Root)
-    return factor.scaled(prior.variance.sqrt())
+    root = factor.scaled(prior.variance.sqrt())
+    if prior.isotropic:
+        return root, decomposition, observations * float(prior.variance[0])
+    mine = Decomposition(root, decomposition.route, decomposition.budget)
+    return root, mine, float(observations)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -12,71 +11,20 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import PriorError, choice_error
+from lightlike.length.initialisation import FromInitialisation
+from lightlike.length.layerwise import PerLayer
+from lightlike.length.prior import Mean, Prior, ResolvedPrior, named_mean, named_vector
 from lightlike.problem.parameters import Selection
-from lightlike.problem.problem import Problem
 
-Mean = float | Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class ResolvedPrior:
-    """A prior on one problem's parameter vector.
-
-    Attributes:
-        mean: μ, (D,).
-        variance: σ², (D,); zeros are parameters held at their mean.
-        tuned: Numbers that were fitted to the data.
-        description: For the record.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    tuned: int
-    description: dict[str, object]
-
-
-class Prior(ABC):
-    """A Gaussian prior with independent parameters."""
-
-    mean: Mean
-
-    @abstractmethod
-    def variances(self, selection: Selection, like: Tensor) -> Tensor:
-        """σ² of every selected parameter, (D,), on the device of `like`."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, object]:
-        """Name and settings, for the record."""
-
-    def resolve(self, problem: Problem) -> ResolvedPrior:
-        """The prior on a problem's parameter vector.
-
-        Raises:
-            PriorError: if a mean or variance is missing, of the wrong shape, negative or not
-                finite, or all variances are zero.
-        """
-        theta = problem.theta
-        variance = self.variances(problem.selection, theta)
-        if not bool(torch.isfinite(variance).all()) or bool((variance < 0).any()):
-            raise PriorError(
-                "A prior variance is negative, NaN or infinite.",
-                "Such a prior is improper and gives no code length.",
-                "Give finite variances, 0 for parameters that are held fixed.",
-            )
-        if not bool((variance > 0).any()):
-            raise PriorError(
-                "All prior variances are zero.",
-                "Nothing is left to be described.",
-                "Give at least one parameter a positive variance.",
-            )
-        mean = named_vector(self.mean, problem.selection, theta, "mean")
-        if not bool(torch.isfinite(mean).all()):
-            raise PriorError(
-                "The prior mean is NaN or infinite somewhere.",
-                "Every distance from it would be so too.",
-                "Give finite numbers.",
-            )
-        return ResolvedPrior(mean, variance, 0, self.describe())
+__all__ = [
+    "FromInitialisation",
+    "Isotropic",
+    "PerLayer",
+    "PerParameter",
+    "Prior",
+    "ResolvedPrior",
+    "resolve_prior",
+]
 
 
 @dataclass(frozen=True)
@@ -120,7 +68,7 @@ class Isotropic(Prior):
         return {
             "name": "isotropic",
             "variance": self.variance if isinstance(self.variance, str) else float(self.variance),
-            "mean": self.mean if isinstance(self.mean, int | float) else "given",
+            "mean": named_mean(self.mean),
         }
 
 
@@ -155,7 +103,7 @@ class PerParameter(Prior):
         """Name and settings."""
         return {
             "name": "per_parameter",
-            "mean": self.mean if isinstance(self.mean, int | float) else "given",
+            "mean": named_mean(self.mean),
         }
 
 
@@ -170,43 +118,3 @@ def resolve_prior(prior: Prior | None) -> Prior:
     if not isinstance(prior, Prior):
         raise choice_error("prior", prior, ["None", "an object from lightlike.priors"])
     return prior
-
-
-def named_vector(
-    values: float | Mapping[str, float | Tensor] | Mapping[str, Tensor],
-    selection: Selection,
-    like: Tensor,
-    what: str,
-) -> Tensor:
-    """One number, or numbers and tensors by parameter name, as a vector (D,).
-
-    Raises:
-        PriorError: if a selected parameter is missing or its tensor has another shape.
-    """
-    if not isinstance(values, Mapping):
-        if not isinstance(values, Real):
-            raise PriorError(
-                f"The prior's {what} is a {type(values).__name__}.",
-                "Which entry belongs to which parameter is not known.",
-                "Give one number, or a mapping from parameter names such as a state dict.",
-            )
-        return torch.full_like(like, float(values))
-    parts = []
-    for entry in selection.entries:
-        name = next((n for n in (entry.name, *entry.aliases) if n in values), None)
-        if name is None:
-            raise PriorError(
-                f"The prior's {what} has no entry for parameter {entry.name!r}.",
-                "A default would be a silent choice of prior.",
-                "Give an entry for every selected parameter.",
-            )
-        value = torch.as_tensor(values[name], dtype=torch.float64, device=like.device).detach()
-        if value.ndim and value.shape != entry.shape:
-            raise PriorError(
-                f"The prior's {what} for {entry.name!r} has shape {tuple(value.shape)}, the "
-                f"parameter {tuple(entry.shape)}.",
-                "They must correspond entry by entry.",
-                "Take it from a model of the same architecture.",
-            )
-        parts.append(value.expand(entry.shape).reshape(-1))
-    return torch.cat(parts)

@@ -59,6 +59,8 @@ class Witness:
             inner = block.inward(u[start : start + block.rows, None])
             start += block.rows
             for unit, factor in block.factors.items():
+                if factor.width != unit.width:
+                    return False
                 found[unit] += factor.pull(inner.to(self.problem.dtype))
         largest = max(float(part.norm()) for part in expected.values())
         return all(

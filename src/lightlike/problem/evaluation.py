@@ -87,6 +87,12 @@ class Evaluator:
                 clone.values[name] = placed.requires_grad_(mine.requires_grad)
         return clone
 
+    def under(self, likelihood: Likelihood) -> Evaluator:
+        """The same model at the same point, its outputs those of another likelihood."""
+        clone = copy.copy(self)
+        clone.likelihood = likelihood
+        return clone
+
     @property
     def leaves(self) -> dict[str, Tensor]:
         """The copies of the selected parameters, by canonical name."""
@@ -102,12 +108,20 @@ class Evaluator:
         Raises:
             ModelError: if the model fails, or returns anything but one finite tensor.
         """
+        return checked_output(self.forward(batch, values))
+
+    def forward(self, batch: Batch, values: dict[str, Tensor] | None = None) -> Any:
+        """Whatever the model returns for a batch, unchecked; arguments as of `raw`.
+
+        Raises:
+            ModelError: if the model fails.
+        """
         own = batch.copy()
         kept = [(m, m._flat_weights, m._flat_weight_refs) for m in self._recurrent]
         try:
             given = values or self.values
             placed = {slot: given[name] for slot, name in self.slots.items()}
-            result = functional_call(self.model, placed, own.args, own.kwargs, tie_weights=False)
+            return functional_call(self.model, placed, own.args, own.kwargs, tie_weights=False)
         except Exception as error:
             kind = name_of(self.dtype)
             cast = "double" if self.dtype == torch.float64 else "float"
@@ -120,7 +134,6 @@ class Evaluator:
         finally:
             for module, weights, references in kept:
                 module._flat_weights, module._flat_weight_refs = weights, references
-        return checked_output(result)
 
     def outputs(self, batch: Batch) -> Outputs:
         """Evaluate a batch and flatten outputs and labels to observations."""
@@ -144,10 +157,15 @@ class Evaluator:
         return Outputs(flat, h.shape[0], positions, observed, targets, batch.start)
 
 
+def output_of(result: Any) -> Any:
+    """What a model returned, or the `logits` in it."""
+    logits = result.get("logits") if isinstance(result, dict) else getattr(result, "logits", None)
+    return logits if isinstance(logits, Tensor) else result
+
+
 def checked_output(result: Any) -> Tensor:
     """The one finite floating-point tensor that a model returned, in float64."""
-    logits = result.get("logits") if isinstance(result, dict) else getattr(result, "logits", None)
-    output = logits if isinstance(logits, Tensor) else result
+    output = output_of(result)
     if not isinstance(output, Tensor):
         raise ModelError(
             f"The model returns a {type(output).__name__}, not a tensor.",

@@ -116,6 +116,24 @@ class Problem:
         vars(clone)["survey"] = replace(survey, rank=rank)
         return clone
 
+    def under(self, likelihood: str | Likelihood) -> Problem:
+        """The same model, data and point under another likelihood.
+
+        Raises:
+            ChoiceError: if the likelihood is unknown.
+            ValueError: if the problem is a sketch.
+        """
+        if self.draws is not None:
+            raise ValueError("the draws of a sketch belong to its likelihood")
+        clone = copy.copy(self)
+        for name in ("reference", "survey"):
+            vars(clone).pop(name, None)
+        clone.likelihood = resolve_likelihood(likelihood)
+        clone._exact = self._exact.under(clone.likelihood)
+        exact = self.evaluator is self._exact
+        clone.evaluator = clone._exact if exact else self.evaluator.under(clone.likelihood)
+        return clone
+
     @cached_property
     def reference(self) -> Problem:
         """The same problem in float64; the problem itself if it is."""

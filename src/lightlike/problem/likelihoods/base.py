@@ -30,6 +30,9 @@ class Likelihood(ABC):
             for name in ("columns", "sketch", "weigh"):
                 if name not in vars(cls):
                     setattr(cls, name, getattr(Likelihood, name))
+        if {"root", "nll"} & set(vars(cls)) and "divergence" not in vars(cls):
+            # Nor does the closed form for an ancestor's distribution.
+            cls.divergence = Likelihood.divergence  # type: ignore[method-assign]
 
     @abstractmethod
     def nll(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -60,6 +63,28 @@ class Likelihood(ABC):
         """Λ x: (n, m), (n, m) -> (n, m)."""
         root = self.root(outputs)
         return (root @ (root.mT @ x.unsqueeze(-1))).squeeze(-1)
+
+    def divergence(self, start: Tensor, outputs: Tensor) -> Tensor:
+        """KL(p(· | start) ‖ p(· | h)) of each observation in nats: (n, m), (n, m) -> (n,).
+
+        This general form is ½ δᵀ Λ(start) δ with δ = h − start, its second-order term only;
+        `divergence_kind` tells. Give the closed form where there is one.
+        """
+        change = outputs - start
+        return 0.5 * (change * self.weigh(start, change)).sum(-1)
+
+    @property
+    def divergence_kind(self) -> str:
+        """What `divergence` gives: "exact", or "second-order"."""
+        general = type(self).divergence is Likelihood.divergence
+        return "second-order" if general else "exact"
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Share of an observation's labels that are the most probable ones, (n,).
+
+        None where labels are not a choice.
+        """
+        return None
 
     def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:  # noqa: ARG002
         """Check labels against outputs of shape (*positions, width) and flatten them to (n, ...).
@@ -135,6 +160,12 @@ class Diagonal(Elementwise):
     def weigh(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Λ ∘ x: (n, m), (n, m) -> (n, m)."""
         return self.deviations(outputs).square() * x
+
+
+def bregman(a: Tensor, b: Tensor) -> Tensor:
+    """The divergence e^b − e^a − e^a (b − a) ≥ 0 of e^a from e^b, entry by entry."""
+    start, end = a.exp(), b.exp()
+    return (end - start - start * (b - a)).clamp_min(0.0)
 
 
 def shape_error(targets: Tensor, expected: tuple[object, ...], name: str) -> TargetError:

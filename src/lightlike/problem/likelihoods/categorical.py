@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import ModelError, TargetError
-from lightlike.problem.likelihoods.base import Likelihood, finite_targets, shape_error
+from lightlike.problem.likelihoods.base import (
+    Likelihood,
+    bregman,
+    finite_targets,
+    shape_error,
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,18 @@ class Categorical(Likelihood):
         """Integer labels (n,)."""
         p = torch.softmax(outputs, -1)
         return torch.multinomial(p, 1, generator=generator).squeeze(-1)
+
+    def divergence(self, start: Tensor, outputs: Tensor) -> Tensor:
+        """Σ_j q_j (log q_j − log p_j), q = softmax(start): (n, m), (n, m) -> (n,).
+
+        Written as Σ_j [p_j − q_j − q_j log(p_j/q_j)], no term of which is negative.
+        """
+        a, b = torch.log_softmax(start, -1), torch.log_softmax(outputs, -1)
+        return bregman(a, b).sum(-1)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Whether the label is the most probable class: (n, m), integer (n,) -> (n,)."""
+        return (outputs.argmax(-1) == targets).to(outputs.dtype)
 
     def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:
         """Check that labels are whole numbers in 0..m−1 (or ignored) and flatten them."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import TargetError
-from lightlike.problem.likelihoods.base import Diagonal
+from lightlike.problem.likelihoods.base import Diagonal, bregman
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,16 @@ class Bernoulli(Diagonal):
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Labels 0.0 or 1.0, (n, m)."""
         return torch.bernoulli(torch.sigmoid(outputs), generator=generator)
+
+    def divergence(self, start: Tensor, outputs: Tensor) -> Tensor:
+        """Σ_j q_j log(q_j/p_j) + (1 − q_j) log((1 − q_j)/(1 − p_j)): (n, m), (n, m) -> (n,)."""
+        log = torch.nn.functional.logsigmoid
+        heads = bregman(log(start), log(outputs))
+        return (heads + bregman(log(-start), log(-outputs))).sum(-1)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Share of coins that show the more probable side: (n, m), (n, m) -> (n,)."""
+        return ((outputs > 0) == (targets > 0.5)).to(outputs.dtype).mean(-1)
 
     def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:
         """Check that labels are 0 or 1 and flatten them."""
@@ -71,6 +81,10 @@ class Poisson(Diagonal):
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Counts as floats, (n, m)."""
         return torch.poisson(outputs.exp(), generator=generator)
+
+    def divergence(self, start: Tensor, outputs: Tensor) -> Tensor:
+        """Σ_j e^{h_j} − e^{g_j} − e^{g_j} (h_j − g_j), g = start: (n, m), (n, m) -> (n,)."""
+        return bregman(start, outputs).sum(-1)
 
     def arrange(self, targets: Tensor, positions: torch.Size, width: int) -> Tensor:
         """Check that labels are counts and flatten them."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import ChoiceError, ModelError
-from lightlike.problem.likelihoods.base import Diagonal
+from lightlike.problem.likelihoods.base import Diagonal, bregman
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -49,6 +49,10 @@ class Gaussian(Diagonal):
         """Labels (n, m)."""
         return outputs + math.sqrt(self.variance) * _normal_like(outputs, generator)
 
+    def divergence(self, start: Tensor, outputs: Tensor) -> Tensor:
+        """½ Σ_j (h_j − g_j)²/s², g = start: (n, m), (n, m) -> (n,)."""
+        return 0.5 * (outputs - start).square().sum(-1) / self.variance
+
     def describe(self) -> dict[str, object]:
         """Name and settings."""
         return {"name": self.name, "variance": self.variance}
@@ -81,6 +85,16 @@ class HeteroscedasticGaussian(Diagonal):
         """Labels (n, q)."""
         mean, log_variance = outputs.chunk(2, -1)
         return mean + (0.5 * log_variance).exp() * _normal_like(mean, generator)
+
+    def divergence(self, start: Tensor, outputs: Tensor) -> Tensor:
+        """½ Σ_j [e^{u_j − v_j} − 1 − (u_j − v_j) + (μ_j − ν_j)² e^{−v_j}]: (n, 2q) twice -> (n,).
+
+        Here (ν, u) = start and (μ, v) = outputs are means and log-variances.
+        """
+        (first, u), (mean, v) = start.chunk(2, -1), outputs.chunk(2, -1)
+        return 0.5 * (
+            bregman(torch.zeros_like(u), u - v) + (mean - first).square() * (-v).exp()
+        ).sum(-1)
 
     def target_width(self, width: int) -> int:
         """Half the outputs are means."""

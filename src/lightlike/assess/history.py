@@ -1,0 +1,161 @@
+"""What was measured along a training run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightlike.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A network at one step of its training; lengths in nats.
+
+    Attributes:
+        step: Of training.
+        loss: As the caller gave it, or None.
+        observations: N.
+        parameters: D.
+        dimension: d̂.
+        lower: Certain lower bound of it.
+        upper: Certain upper bound of it.
+        kind: What it is worth.
+        trace: tr Î.
+        largest: λ_1.
+        effective_dimension: MacKay's γ under the prior.
+        length: Description length of the labels, or None without labels.
+        fit: Its first term, NLL_total, or None.
+        displacement: Its second term, or None.
+        complexity: Its third term.
+        rotation: Largest principal angle between the leading directions of this snapshot's screen
+            and the one before, in radians; None if not followed, and for the first.
+        seconds: That the measurement took.
+    """
+
+    step: int
+    loss: float | None
+    observations: int
+    parameters: int
+    dimension: int
+    lower: int
+    upper: int
+    kind: str
+    trace: float
+    largest: float
+    effective_dimension: float
+    length: float | None
+    fit: float | None
+    displacement: float | None
+    complexity: float
+    rotation: float | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain Python types."""
+        return asdict(self)
+
+    def numbers(self) -> dict[str, float]:
+        """What can be drawn as a curve, by name; without what is absent."""
+        given = asdict(self)
+        names = ("loss", "dimension", "trace", "largest", "effective_dimension", "length", "fit",
+                 "displacement", "complexity", "rotation")  # fmt: skip
+        return {name: float(given[name]) for name in names if given[name] is not None}
+
+
+@dataclass(frozen=True)
+class History:
+    """Snapshots in the order of their steps.
+
+    Attributes:
+        snapshots: The snapshots.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+
+    def __len__(self) -> int:
+        return len(self.snapshots)
+
+    def column(self, name: str) -> list[Any]:
+        """One attribute of all snapshots."""
+        return [getattr(snapshot, name) for snapshot in self.snapshots]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain Python types."""
+        return {"snapshots": [snapshot.to_dict() for snapshot in self.snapshots]}
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, one row a snapshot, by step.
+
+        Raises:
+            ImportError: without pandas.
+        """
+        import pandas
+
+        return pandas.DataFrame([asdict(s) for s in self.snapshots]).set_index("step")
+
+    def plot(self) -> Any:
+        """Dimension, length and its terms, loss and rotation against the step, as a figure."""
+        # Matplotlib takes longer to load than all the rest of this package.
+        from lightlike.figures.history import plot_history
+
+        return plot_history({name: self.column(name) for name in Snapshot.__dataclass_fields__})
+
+    def __str__(self) -> str:
+        heads = ("step", "dimension", "length", "fit", "complexity", "loss")
+        rows = [
+            (
+                f"{s.step:,}",
+                f"{s.dimension:,}" if s.lower == s.upper else f"{s.lower:,}–{s.upper:,}",
+                *("—" if v is None else f"{v:,.1f}" for v in (s.length, s.fit, s.complexity)),
+                "—" if s.loss is None else f"{s.loss:.4g}",
+            )
+            for s in self.snapshots
+        ]
+        widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in (heads, *rows)
+        ]
+        return "\n".join(lines)
+
+
+def read_history(path: str | os.PathLike[str]) -> History:
+    """Read the lines of JSON that a tracker wrote; a last line cut off by a crash is left out.
+
+    A run that was continued from a checkpoint may have written some steps again: of these the last
+    ones count.
+
+    Raises:
+        StoreError: if the file cannot be read, or a line is not a snapshot.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"{str(path)!r} cannot be read: {error}.",
+            "There is no history without it.",
+            "Name a file that a Tracker with out=... wrote.",
+        ) from error
+    found: dict[int, Snapshot] = {}
+    # What follows the last line feed is an unfinished line.
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, Mapping):
+                raise TypeError("not an object")  # noqa: TRY301 — told as all others are
+            snapshot = Snapshot(**fields)
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"Line {number} of {str(path)!r} is not a snapshot ({error}).",
+                "A history with a gap would be taken for a whole one.",
+                "Name a file that a Tracker with out=... wrote, or remove the damaged line.",
+            ) from error
+        for step in [s for s in found if s >= snapshot.step]:
+            del found[step]
+        found[snapshot.step] = snapshot
+    return History(tuple(found.values()))

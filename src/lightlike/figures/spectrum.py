@@ -1,0 +1,131 @@
+"""The spectrum, what is too small to be resolved, and the cut that decides the rank."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lightlike.figures.chart import (
+    BLUE,
+    GREY,
+    INK,
+    LINE,
+    ORANGE,
+    SMALL,
+    THIN,
+    Chart,
+    axes_of,
+    brief,
+    entitle,
+    label,
+    logarithmic,
+    name_axes,
+)
+from lightlike.geometry.dimension import Dimension
+from lightlike.spectrum.spectrum import Spectrum
+
+# Orders of magnitude below the floor that are drawn.
+STRIP = 2.5
+ROUTES = {
+    "gram": "the Gram matrix",
+    "metric": "the Fisher matrix",
+    "svd": "singular values",
+    "sketch": "random sketches",
+    "dense": "the matrix itself",
+}
+# Eigenvalues that are drawn as single points.
+POINTS = 80
+
+
+def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
+    """Eigenvalues λ_k of Î against k, both logarithmic, with floor and cut.
+
+    Shaded is what lies below the route's floor, where rounding hides eigenvalues; the vertical line
+    is d̂, with a band where its bounds differ. An open point is the largest eigenvalue computed
+    below the cut, if there is one.
+
+    Args:
+        spectrum: Of a Fisher matrix.
+        dimension: Of the same.
+
+    Returns:
+        A figure with columns `index`, `eigenvalue`, `error`.
+    """
+    values = spectrum.eigenvalues.cpu().numpy()
+    index = np.arange(1, len(values) + 1)
+    errors = spectrum.errors.cpu().numpy()
+    chart = Chart(
+        {"index": index.tolist(), "eigenvalue": values.tolist(), "error": errors.tolist()}
+    )
+    (axes,) = axes_of(chart)
+    most = spectrum.shape[1]
+    entitle(
+        axes,
+        f"{_words(dimension)} of {most:,} directions change the predictions",
+        _below(spectrum, dimension),
+    )
+    name_axes(axes, "index k (log)", "eigenvalue λₖ of the Fisher matrix (log)")
+    if not len(values):
+        axes.set_xlim(1, most)
+        axes.set_yticks([])
+        label(axes, "The matrix is zero: no direction changes the predictions.", (0.5, 0.5),
+              xycoords="axes fraction", ha="center")  # fmt: skip
+        return chart
+    floor, low = spectrum.floor, float(values[-1])
+    # What rounding hides is of no size that means anything: a strip of it is enough.
+    bottom = min(low / 10, floor / 10**STRIP if floor else low / 10)
+    top = float(values[0]) * 10**0.5
+    axes.set_xlim(0.9, max(most, 2) * 1.12)
+    axes.set_ylim(bottom, top)
+    logarithmic(axes, "x")
+    logarithmic(axes, "y")
+    if floor:
+        axes.axhspan(bottom, floor, color=GREY, alpha=0.18, lw=0, zorder=0)
+        axes.axhline(floor, color=GREY, lw=THIN, zorder=1)
+        label(axes, f"hidden by rounding: below {brief(floor)}", (0, floor),
+              xycoords=("axes fraction", "data"), xytext=(6, -5), va="top",
+              fontsize=SMALL)  # fmt: skip
+    if len(values) <= POINTS:
+        axes.plot(index, values, color=BLUE, lw=0.9, alpha=0.5, zorder=2)
+        axes.plot(index, values, ls="", marker="o", ms=3.4, mew=0, color=BLUE, zorder=3)
+    else:
+        axes.plot(index, values, color=BLUE, lw=LINE, zorder=3, solid_capstyle="round")
+    _cut(axes, spectrum, dimension, top)
+    return chart
+
+
+def _cut(axes: Axes, spectrum: Spectrum, dimension: Dimension, top: float) -> None:
+    d, most = dimension.value, spectrum.shape[1]
+    # Between the last eigenvalue that counts and the first that does not.
+    axes.axvline(d + 0.5, color=ORANGE, lw=1.2, zorder=2)
+    if dimension.lower < dimension.upper:
+        axes.axvspan(dimension.lower + 0.5, dimension.upper + 0.5, color=ORANGE, alpha=0.15, lw=0)
+    text = f"d̂ = {d:,}"
+    right = d < 0.2 * most
+    label(axes, text, (d + 0.5, top), xytext=(6 if right else -6, -3), va="top", color=ORANGE,
+          ha="left" if right else "right", fontweight="bold")  # fmt: skip
+    if spectrum.residue > 0.0:
+        bottom = axes.get_ylim()[0]
+        inside = spectrum.residue > bottom
+        height = spectrum.residue if inside else bottom
+        axes.plot([d + 1], [height], ls="", marker="o" if inside else "v", ms=4.5, mew=1.0,
+                  mfc="none", mec=INK, zorder=3, clip_on=False)  # fmt: skip
+        label(axes, f"largest below the cut: {brief(spectrum.residue)}", (d + 1, height),
+              xytext=(-9, 1 if inside else 6), ha="right", fontsize=SMALL)  # fmt: skip
+
+
+def _words(dimension: Dimension) -> str:
+    if dimension.lower == dimension.upper:
+        return f"{dimension.value:,}"
+    return f"{dimension.lower:,} to {dimension.upper:,}"
+
+
+def _below(spectrum: Spectrum, dimension: Dimension) -> str:
+    text = f"{dimension.kind}, from {ROUTES.get(spectrum.method, spectrum.method)}"
+    if math.isfinite(dimension.gap):
+        text += f"; at the cut, singular values fall by {dimension.gap:.1f} orders of magnitude"
+    elif dimension.data_limited:
+        text += "; every row counts, and more data could add directions"
+    return text

@@ -1,0 +1,322 @@
+"""The parts of the tangent space: directions that change no prediction, and the others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightlike.errors import ChoiceError, ParameterError, choice_error
+from lightlike.geometry.angles import complementary_angles, principal_angles
+from lightlike.geometry.dimension import Dimension
+from lightlike.geometry.membership import Criterion, Membership
+from lightlike.geometry.rowspace import RowSpace
+from lightlike.geometry.share import Share, share_of
+
+CHANGES_NOTHING = Criterion(
+    "‖A v‖ / (s_1 ‖v‖)",
+    "along v the predictions change by no more than rounding of the steepest direction",
+    "along v the predictions change",
+)
+IN_THE_SCREEN = Criterion(
+    "‖v − P v‖ / ‖v‖", "v has no part in the radical", "part of v lies in the radical"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Vectors taken apart, v = radical + screen.
+
+    Attributes:
+        radical: The part that changes no prediction, (D,) or (D, c).
+        screen: The part that does, of the same shape.
+        residual: The largest ‖A radical‖ / (s_1 ‖v‖) that was reached, measured with A itself.
+        tolerance: What it had to be below.
+        steps: Steps of refinement or iteration that it took.
+    """
+
+    radical: Tensor
+    screen: Tensor
+    residual: float
+    tolerance: float
+    steps: int
+
+
+class Subspace(ABC):
+    """One of the two complementary subspaces of the tangent space R^D.
+
+    Args:
+        rows: The row space of A, or of A Σ^½.
+        weights: None, or the diagonal of Σ^½, (D,).
+    """
+
+    def __init__(self, rows: RowSpace, weights: Tensor | None) -> None:
+        self.rows, self.weights = rows, weights
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Its dimension."""
+
+    @property
+    def rank(self) -> Dimension:
+        """d̂ = rank A = dim S = D − dim Rad, with its bounds and kind."""
+        return self.rows.certificate
+
+    @property
+    def method(self) -> str:
+        """How projections are made: "gram", "metric", "svd" or "iterative"."""
+        return self.rows.method
+
+    def split(self, v: Tensor) -> Split:
+        """Take one vector (D,) or many (D, c) apart, with the residual that was reached.
+
+        Raises:
+            ParameterError: if the shape is another or an entry is not finite.
+            ConsistencyError: if the residual is above its tolerance.
+        """
+        columns = self._columns(v)
+        rest, residual, steps = self.rows.outside(self._down(columns))
+        rest = self._up(rest).reshape(v.shape)
+        screen = columns.reshape(v.shape) - rest
+        return Split(rest, screen, residual, self.rows.tolerance, steps)
+
+    @abstractmethod
+    def project(self, v: Tensor) -> Tensor:
+        """The part of one vector (D,) or of many (D, c) in this subspace.
+
+        Raises:
+            ParameterError: if the shape is another or an entry is not finite.
+            ConsistencyError: if a check against A itself fails.
+        """
+
+    @abstractmethod
+    def contains(self, v: Tensor, tolerance: float | None = None) -> Membership:
+        """Whether a vector (D,) lies in this subspace."""
+
+    @abstractmethod
+    def share(self) -> Share:
+        """How it is spread over layers, parameters and coordinates; products with all of A's rows.
+
+        The diagonal of the projector, of which the sums over layers divided by the dimension are
+        the layers' shares. It does not depend on the inner product's scale, and is in [0, 1].
+        """
+
+    def _screen_angles(self, other: Subspace) -> Tensor:
+        """Angles between the two screens."""
+        if type(other) is not type(self):
+            raise choice_error("other", other, [f"a {type(self).__name__}"])
+        mine, theirs = (side.rows.root.shape[1] for side in (self, other))
+        if mine != theirs:
+            raise ParameterError(
+                f"The subspaces lie in spaces of {mine:,} and {theirs:,} parameters.",
+                "Angles are between subspaces of one parameter space.",
+                "Select the same parameters of the same architecture for both.",
+            )
+        inner = [side.weights for side in (self, other)]
+        if any(w is None for w in inner) != all(w is None for w in inner) or (
+            inner[0] is not None and inner[1] is not None and not torch.equal(inner[0], inner[1])
+        ):
+            raise ChoiceError(
+                "The subspaces were made with different inner products.",
+                "What an angle is depends on it.",
+                "Give the same precision=... for both.",
+            )
+        first, second = (side.rows.basis(side.rows.rank) for side in (self, other))
+        return principal_angles(first, second)
+
+    def _columns(self, v: Tensor) -> Tensor:
+        """The vectors as a block (D, c) in float64."""
+        size = self.rows.root.shape[1]
+        if v.ndim not in (1, 2) or v.shape[0] != size:
+            raise ParameterError(
+                f"The vector has shape {tuple(v.shape)}, not ({size},) or ({size}, c).",
+                "A tangent vector has one number for every selected parameter.",
+                "Flatten parameters in the model's order, as `F.problem.selection.flatten` does.",
+            )
+        columns = v.detach().to(self.rows.root.device, torch.float64).reshape(size, -1)
+        if not bool(torch.isfinite(columns).all()):
+            raise ParameterError(
+                "The vector has an entry that is not finite.",
+                "Its projection would be NaN everywhere.",
+                "Give finite numbers.",
+            )
+        return columns
+
+    def _single(self, v: Tensor) -> Tensor:
+        """The vector as a column (D, 1)."""
+        if v.ndim != 1:
+            raise ParameterError(
+                f"The vector has shape {tuple(v.shape)}.",
+                "Whether a vector is contained is asked of one at a time.",
+                "Give one vector (D,).",
+            )
+        return self._columns(v)
+
+    def _down(self, columns: Tensor) -> Tensor:
+        """Σ^-½ v: coordinates in which the screen is the row space of A Σ^½."""
+        return columns if self.weights is None else columns / self.weights[:, None]
+
+    def _up(self, columns: Tensor) -> Tensor:
+        """Σ^½ v."""
+        return columns if self.weights is None else columns * self.weights[:, None]
+
+    def __repr__(self) -> str:
+        dimension = f"{self.dimension:,}" if self.rows.known else "not computed"
+        return f"{type(self).__name__}(dimension {dimension} of {self.rows.root.shape[1]:,})"
+
+
+class Radical(Subspace):
+    """Rad(θ) = ker Î = {v : A v = 0}: the directions that change no prediction to first order."""
+
+    @property
+    def dimension(self) -> int:
+        """D − d̂."""
+        return self.rows.root.shape[1] - self.rows.rank
+
+    def project(self, v: Tensor) -> Tensor:
+        """The part of v (D,) or (D, c) in the radical, v − P v; ‖A (v − P v)‖ is about eps s_1 ‖v‖.
+
+        Raises:
+            ParameterError: if the shape is another or an entry is not finite.
+            ConsistencyError: if A sees more of it than the tolerance of the rank.
+        """
+        return self.split(v).radical
+
+    def contains(self, v: Tensor, tolerance: float | None = None) -> Membership:
+        """Whether ‖A v‖ ≤ tolerance · s_1 ‖v‖, s_1 the largest singular value of A.
+
+        It is relative to the change that the steepest direction of the same length makes.
+
+        Args:
+            v: A vector (D,).
+            tolerance: Twice max(K, D) · 2.2e-16, or that of the iteration, unless given.
+        """
+        column = self._down(self._single(v))
+        residual = float(self.rows.residuals(column, column))
+        return CHANGES_NOTHING.judge(
+            residual, self.rows.tolerance if tolerance is None else tolerance
+        )
+
+    def basis(self) -> Tensor:
+        """An orthonormal basis (D, D − d̂), in the inner product that was chosen.
+
+        Raises:
+            CapacityError: if D × D does not fit in memory.
+        """
+        return self._up(self.rows.complement())
+
+    def angles(self, other: Radical) -> Tensor:
+        """Principal angles to another point's radical, radians, ascending: min of both dimensions.
+
+        Those that are not 0 are the angles between the screens.
+
+        Raises:
+            ParameterError: if the other lies in a space of another size.
+            ChoiceError: if it is no radical, or was made with another inner product.
+            CapacityError: if bases of both screens do not fit in memory.
+        """
+        angles = self._screen_angles(other)
+        return complementary_angles(angles, min(self.dimension, other.dimension))
+
+    def share(self) -> Share:
+        """How it is spread: the diagonal of I − P, and its sums."""
+        return share_of(self.rows.root, 1.0 - self.rows.leverages(), self.dimension)
+
+
+class Screen(Subspace):
+    """S(θ): the row space of A, or Σ times it; Î is positive definite there."""
+
+    @property
+    def dimension(self) -> int:
+        """d̂."""
+        return self.rows.rank
+
+    def project(self, v: Tensor) -> Tensor:
+        """The part of v (D,) or (D, c) in the screen, P v.
+
+        Raises:
+            ParameterError: if the shape is another or an entry is not finite.
+            ConsistencyError: if A sees more of v − P v than the tolerance of the rank.
+        """
+        return self.split(v).screen
+
+    def contains(self, v: Tensor, tolerance: float | None = None) -> Membership:
+        """Whether ‖v − P v‖ ≤ tolerance · ‖v‖, in the norm of the inner product that was chosen.
+
+        Args:
+            v: A vector (D,).
+            tolerance: Unless given, twice max(K, D) · 2.2e-16 · s_1/s_d, as rounding turns the
+                faintest direction of the screen by so much; the root of an iteration's tolerance.
+        """
+        column = self._down(self._single(v))
+        rest, _, _ = self.rows.outside(column)
+        size = float(column.norm())
+        residual = float(rest.norm()) / size if size else 0.0
+        return IN_THE_SCREEN.judge(residual, self.rows.turning if tolerance is None else tolerance)
+
+    def basis(self, k: int | None = None) -> Tensor:
+        """Singular vectors v_k = Aᵀ u_k / s_k in descending order, (D, d̂), or the first k.
+
+        They are orthonormal in the inner product that was chosen.
+
+        Raises:
+            ChoiceError: if k is not between 0 and d̂.
+            CapacityError: if they do not fit in memory.
+        """
+        return self._up(self.rows.basis(self._count(k)))
+
+    def metric(self, k: int | None = None) -> Tensor:
+        """Bᵀ Î B in the basis B of `basis`, (d̂, d̂): diagonal, with the eigenvalues."""
+        return torch.diag(self.rows.singular_values[: self._count(k)].square())
+
+    def solve(self, v: Tensor) -> Tensor:
+        """Î⁺ v for one vector (D,) or many (D, c): x in the screen with Î x = Pᵀ v.
+
+        For a gradient v it is the natural gradient. P is symmetric unless a precision was given.
+        The part along the faintest direction is known to 1e-16 s_1/s_d of itself where singular
+        vectors are held, else to 1e-16 (s_1/s_d)², but to 1e-2 at least; or as the iteration's
+        tolerance says.
+        """
+        columns = self._columns(v)
+        up = columns if self.weights is None else columns * self.weights[:, None]
+        return self._up(self.rows.invert(up)).reshape(v.shape)
+
+    def norm(self, v: Tensor) -> Tensor:
+        """√(vᵀ Î v) = ‖A v‖ of one vector (D,), a scalar, or of many (D, c), (c,)."""
+        norms: Tensor = torch.linalg.vector_norm(self._image(v), dim=0)
+        return norms.reshape(v.shape[1:])
+
+    def inner(self, u: Tensor, v: Tensor) -> Tensor:
+        """The scalar uᵀ Î v; of blocks (D, c) and (D, c') all products, (c, c')."""
+        found = self._image(u).T @ self._image(v)
+        return found.reshape((*u.shape[1:], *v.shape[1:]))
+
+    def angles(self, other: Screen) -> Tensor:
+        """Principal angles to another point's screen, radians, ascending: min(d̂, d̂').
+
+        In the inner product that was chosen, accurate to 1e-15 s_1/s_d however small they are.
+
+        Raises:
+            ParameterError: if the other lies in a space of another size.
+            ChoiceError: if it is no screen, or was made with another inner product.
+            CapacityError: if both bases do not fit in memory.
+        """
+        return self._screen_angles(other)
+
+    def share(self) -> Share:
+        """How it is spread: the diagonal of P, and its sums."""
+        return share_of(self.rows.root, self.rows.leverages(), self.dimension)
+
+    def _image(self, v: Tensor) -> Tensor:
+        """A v, (K, c)."""
+        return self.rows.root.mv(self._down(self._columns(v)))
+
+    def _count(self, k: int | None) -> int:
+        if k is None:
+            return self.dimension
+        if not 0 <= k <= self.dimension:
+            raise choice_error("k", k, [f"0 to {self.dimension}", "None for all"])
+        return k

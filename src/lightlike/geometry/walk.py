@@ -1,0 +1,125 @@
+"""What a walk through parameter space found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from lightlike.geometry.predictions import Fidelity
+from lightlike.problem.parameters import Selection
+
+
+@dataclass(frozen=True)
+class WalkStep:
+    """One point of a walk.
+
+    Attributes:
+        objective: Its value.
+        squared_norm: |θ|².
+        zeros: Weights that are exactly 0.
+        distance: Length of the path from the start.
+        divergence: Mean KL from the start's predictions, nats per observation.
+        epsilon: ε of the step here; of the first step at the start.
+        radical: Directions left free on the way here, D − #{λ > ε}; None at the start.
+        radical_kind: "counted", or "at least" where it is D − K; None at the start.
+    """
+
+    objective: float
+    squared_norm: float
+    zeros: int
+    distance: float
+    divergence: float
+    epsilon: float
+    radical: int | None
+    radical_kind: str | None
+
+
+@dataclass(frozen=True)
+class Control:
+    """A straight line from the start, as long as the walk's way is as the crow flies.
+
+    Attributes:
+        name: "random", any direction of parameter space, or "random in the radical" of the start.
+        displacement: |θ − θ_0| at its end.
+        divergence: Mean KL there; infinite where outputs are not finite.
+    """
+
+    name: str
+    displacement: float
+    divergence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """A path on which an objective falls and predictions stay.
+
+    Attributes:
+        theta: Where it ended, (D,) float64.
+        objective: Name of the objective.
+        steps: The start and every point after it.
+        stopped: Why it ended.
+        budget: Bound on the divergence, nats per observation.
+        epsilon: ε of the last step: eigenvalues well below it were left free.
+        divergence_kind: "exact", or "second-order" for a likelihood without a closed form.
+        displacement: |θ − θ_0|.
+        controls: Straight walks of that length in random directions.
+        data: Predictions at both ends on the data that the walk was bound to.
+        held_out: The same on held-out data, or None.
+        seed: Of the controls.
+    """
+
+    theta: Tensor
+    objective: str
+    steps: tuple[WalkStep, ...]
+    stopped: str
+    budget: float
+    epsilon: float
+    divergence_kind: str
+    displacement: float
+    controls: tuple[Control, ...]
+    data: Fidelity
+    held_out: Fidelity | None
+    seed: int
+    selection: Selection = field(repr=False)
+
+    @property
+    def divergence(self) -> float:
+        """Mean KL(p_θ0 ‖ p_θ) at the end, nats per observation."""
+        return self.steps[-1].divergence
+
+    @property
+    def distance(self) -> float:
+        """Length of the path."""
+        return self.steps[-1].distance
+
+    @property
+    def distance_per_divergence(self) -> float:
+        """Displacement for each nat per observation; infinite where the divergence is 0."""
+        spent = self.divergence
+        return self.displacement / spent if spent > 0.0 else float("inf")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The selected parameters at the end, by name, float64; load with strict=False."""
+        return {name: v.clone() for name, v in self.selection.split(self.theta).items()}
+
+    def __str__(self) -> str:
+        first, last = self.steps[0], self.steps[-1]
+        kind = "" if self.divergence_kind == "exact" else f" ({self.divergence_kind})"
+        lines = [
+            f"walk: {self.objective}, {len(self.steps) - 1} steps, {self.stopped}",
+            f"  objective    {first.objective:.6g} -> {last.objective:.6g}",
+            f"  |θ|²         {first.squared_norm:.6g} -> {last.squared_norm:.6g}",
+            f"  zeros        {first.zeros:,} -> {last.zeros:,} of {len(self.theta):,}",
+            f"  displacement {self.displacement:.4g}",
+            f"  divergence   {last.divergence:.3g} nats per observation{kind}, "
+            f"budget {self.budget:.3g}",
+            *(f"    {c.name}: {c.divergence:.3g}" for c in self.controls),
+        ]
+        for name, found in (("data", self.data), ("held out", self.held_out)):
+            if found is not None and found.nll_before is not None:
+                line = f"  {name}: NLL {found.nll_before:.4g} -> {found.nll_after:.4g}"
+                if found.accuracy_before is not None:
+                    line += f", accuracy {found.accuracy_before:.4f} -> {found.accuracy_after:.4f}"
+                lines.append(line)
+        return "\n".join(lines)

@@ -1,0 +1,174 @@
+"""What is reported of a learning coefficient, and the length that it gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lightlike.errors import choice_error
+from lightlike.length.description import UNITS
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What the chains at one temperature were worth.
+
+    Attributes:
+        temperature: β.
+        localisation: γ.
+        loss: n E_β[L_n] in nats.
+        loss_stderr: Its standard error.
+        lowest: The lowest n L_n that was seen (of "sgld": at the last points).
+        rhat: R̂ of n L_n, split and by ranks.
+        effective_draws: Effective sample size of its mean.
+        acceptance: Mean acceptance probability of each chain; empty for "sgld".
+        chain_means: n β (E[L_n] − L_n(θ̂)) of each chain.
+        step_size: Largest leapfrog step, in units of each coordinate's spread.
+        divergences: Trajectories that left the region where the step size serves; rejected.
+        together: Whether all chains went through the model in one pass.
+    """
+
+    temperature: float
+    localisation: float
+    loss: float
+    loss_stderr: float
+    lowest: float
+    rhat: float
+    effective_draws: float
+    acceptance: tuple[float, ...]
+    chain_means: tuple[float, ...]
+    step_size: float
+    divergences: int
+    together: bool
+
+
+@dataclass(frozen=True)
+class SingularLength:
+    """The free energy n L_n(θ̂) + λ log n − (m − 1) log log n as a code length, up to O(1).
+
+    Attributes:
+        fit: n L_n(θ̂).
+        penalty: λ log n.
+        multiplicity_term: −(m − 1) log log n, 0 or negative.
+        stderr: Standard error of the total.
+        multiplicity: m that was assumed.
+        observations: n.
+        units: "nats" or "bits".
+        kind: Always "estimated".
+    """
+
+    fit: float
+    penalty: float
+    multiplicity_term: float
+    stderr: float
+    multiplicity: int
+    observations: int
+    units: str = "nats"
+    kind: str = "estimated"
+
+    @property
+    def total(self) -> float:
+        """The whole length."""
+        return self.fit + self.penalty + self.multiplicity_term
+
+    def to(self, units: str) -> SingularLength:
+        """The same length in "nats" or "bits".
+
+        Raises:
+            ChoiceError: for other units.
+        """
+        if units not in UNITS:
+            raise choice_error("units", units, [*map(repr, UNITS)])
+        factor = UNITS[units] / UNITS[self.units]
+        terms = ("fit", "penalty", "multiplicity_term", "stderr")
+        changed: dict[str, Any] = {name: getattr(self, name) * factor for name in terms}
+        return replace(self, units=units, **changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All terms by name."""
+        return {"total": self.total, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class LearningCoefficient:
+    """λ̂ with its standard error; at finite n it is the slope of the free energy in log n there.
+
+    Attributes:
+        value: λ̂.
+        stderr: Standard error, from autocorrelation and from the spread between chains.
+        observations: n.
+        nll: n L_n(θ̂), in nats.
+        rank_bound: Half the largest rank of the Fisher matrix seen at θ̂ and at a draw, which λ does
+            not exceed; None if it was not asked for.
+        method: "reference" or "difference".
+        diagnostics: One entry a temperature.
+        bias: "none" of exact samplers at this n and β; "unknown" of "sgld", whose step size and
+            batches change the distribution by more than the standard error tells.
+        kind: Always "estimated".
+    """
+
+    value: float
+    stderr: float
+    observations: int
+    nll: float
+    rank_bound: float | None
+    method: str
+    diagnostics: tuple[Diagnostics, ...]
+    bias: str = "none"
+    kind: str = "estimated"
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __str__(self) -> str:
+        rank = "" if self.rank_bound is None else f", at most {self.rank_bound:g} by the rank"
+        bias = "" if self.bias == "none" else f", {self.bias} bias"
+        rhat = max(d.rhat for d in self.diagnostics)
+        draws = min(d.effective_draws for d in self.diagnostics)
+        return (
+            f"λ̂ = {self.value:.4g} ± {self.stderr:.2g} (estimated{rank}{bias}; "
+            f"R̂ = {rhat:.3f}, {draws:,.0f} effective draws)"
+        )
+
+    @property
+    def wbic(self) -> float | None:
+        """Watanabe's WBIC n E_β[L_n], in nats; None at temperatures other than β = 1/log n."""
+        found = self._at_wbic()
+        return None if found is None else found.loss
+
+    @property
+    def wbic_stderr(self) -> float | None:
+        """Its standard error."""
+        found = self._at_wbic()
+        return None if found is None else found.loss_stderr
+
+    def length(self, multiplicity: int = 1) -> SingularLength:
+        """The length n L_n(θ̂) + λ̂ log n − (m − 1) log log n, with its standard error.
+
+        Args:
+            multiplicity: m. It is not estimated: its term is below the error of most estimates.
+
+        Raises:
+            ChoiceError: if m is not a whole number from 1 up.
+        """
+        if multiplicity < 1 or multiplicity != int(multiplicity):
+            raise choice_error("multiplicity", multiplicity, ["a whole number from 1 up"])
+        log = math.log(self.observations)
+        term = 0.0
+        if multiplicity > 1:
+            if log <= 1.0:
+                raise choice_error("multiplicity", multiplicity, ["1, as log log n ≤ 0"])
+            term = -(multiplicity - 1) * math.log(log)
+        return SingularLength(
+            self.nll, self.value * log, term, self.stderr * log, multiplicity, self.observations
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything by name, in plain Python types."""
+        return {**asdict(self), "wbic": self.wbic, "wbic_stderr": self.wbic_stderr}
+
+    def _at_wbic(self) -> Diagnostics | None:
+        inverse = math.log(self.observations)
+        same = [d for d in self.diagnostics if math.isclose(d.temperature * inverse, 1.0)]
+        return same[0] if same else None

@@ -1,0 +1,186 @@
+"""What a report says, and what it leaves alone."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import re
+import sys
+from html.parser import HTMLParser
+from subprocess import run
+from urllib.parse import unquote
+
+import pytest
+import torch
+
+import lightlike as ll
+from lightlike.assess.diagnosis import Check
+from lightlike.errors import ChoiceError, StoreError
+from lightlike.figures.length import plot_length
+from lightlike.figures.spectrum import plot_spectrum
+
+VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """The text and the attributes of a page; complains of tags that do not close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def read(result, folder, **options) -> Page:
+    return Page(ll.report(result, folder / "report.html", **options).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def page(measured, tmp_path) -> Page:
+    return read(measured, tmp_path)
+
+
+def test_it_says_what_was_measured(measured, page):
+    """Numbers with their kinds, both units, every layer, every check, the whole record."""
+    length = measured.length
+    for expected in (
+        f"{int(measured.dimension):,}",
+        measured.dimension.kind,
+        f"{length.total:,.1f} nats",
+        f"{length.to('bits').total:,.1f} bits",
+        measured.record["fingerprint"]["data"],
+        measured.record["fingerprint"]["model"],
+        *(layer.name for layer in measured.layers),
+        *(check.name for check in measured.checks),
+        *(check.evidence for check in measured.checks),
+    ):
+        assert expected in page.text, expected
+
+
+def test_it_needs_nothing_else(page):
+    """No address but data and places on the page; small; ids are unique."""
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "xlink:href", "action", "data"):
+            assert str(value).startswith(("data:", "#")), (tag, name, value)
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    places = {str(value)[1:] for _, name, value in page.attributes
+              if name.endswith("href") and str(value).startswith("#")}  # fmt: skip
+    assert places <= set(ids)
+
+
+def test_it_is_small(tmp_path, measured):
+    """Well below 2 MB, with a spectrum of 20,000 values too."""
+    values = measured.spectrum.values
+    many = torch.logspace(0, -12, 20_000, dtype=torch.float64)
+    spectrum = ll.Spectrum(dataclasses.replace(values, eigenvalues=many, shape=(20_000, 20_000)))
+    large = dataclasses.replace(measured, spectrum=spectrum)
+    assert ll.report(large, tmp_path / "large.html").stat().st_size < 2e6
+    assert ll.report(measured, tmp_path / "small.html").stat().st_size < 2e5
+
+
+def test_figures_give_their_numbers_away(measured, page):
+    """CSV of the spectrum: every eigenvalue, to ten digits."""
+    links = {
+        value: uri
+        for (_, name, value), (_, _, uri) in zip(page.attributes, page.attributes[1:], strict=False)
+        if name == "download"
+    }
+    rows = list(csv.DictReader(io.StringIO(unquote(links["spectrum.csv"].partition(",")[2]))))
+    found = [float(row["eigenvalue"]) for row in rows]
+    assert found == pytest.approx(measured.spectrum.eigenvalues.tolist(), rel=1e-9)
+
+
+def test_without_labels_there_is_no_length(unlabelled, tmp_path):
+    """Absent, not zero; layers not measured are a dash."""
+    page = read(unlabelled, tmp_path)
+    assert ("section", "id", "length") not in page.attributes
+    assert "no description length" in page.text
+    assert "—" in page.text
+
+
+def test_failed_checks_come_first(measured, tmp_path):
+    """In the verdict, and ahead of all that passed."""
+    bad = Check("true derivatives", "failed", "They are not.", "Mend them.")
+    checks = (*(c for c in measured.checks if c.name != bad.name), bad)
+    page = read(dataclasses.replace(measured, checks=checks), tmp_path)
+    assert "Failed checks: true derivatives." in page.text
+    assert page.text.index("They are not. Mend them.") < page.text.index(checks[0].evidence)
+
+
+def test_a_comparison(compared, tmp_path):
+    """All networks, their differences and errors; names are text."""
+    page = read(compared, tmp_path)
+    for entry in compared.entries:
+        assert entry.name in page.text
+        assert f"{entry.total:,.1f} nats" in page.text
+        assert f"{entry.total / math.log(2):,.1f} bits" in page.text
+    assert "<i>" not in {f"<{tag}>" for tag, *_ in page.attributes}
+
+
+def test_more_figures(measured, tmp_path):
+    """As many as given, with their captions."""
+    figures = {"Once & more": plot_spectrum(measured.spectrum, measured.dimension)}
+    assert "Once & more" in read(measured, tmp_path, figures=figures).text
+
+
+def test_other_files_are_not_overwritten(measured, tmp_path):
+    """Reports are; anything else only if asked for."""
+    target = tmp_path / "report.html"
+    ll.report(measured, target)
+    ll.report(measured, target, title="Second")
+    assert "Second" in target.read_text(encoding="utf-8")
+    target.write_text("my notes")
+    with pytest.raises(StoreError, match="not a report"):
+        ll.report(measured, target)
+    assert target.read_text() == "my notes"
+    ll.report(measured, target, overwrite=True)
+    with pytest.raises(StoreError, match="does not exist"):
+        ll.report(measured, tmp_path / "nowhere" / "report.html")
+
+
+def test_other_things_are_refused(tmp_path, measured, unlabelled):
+    """With the choices."""
+    with pytest.raises(ChoiceError, match="a Measurement, a Comparison"):
+        ll.report({"a": measured}, tmp_path / "report.html")
+    with pytest.raises(ChoiceError, match="labels"):
+        plot_length(unlabelled.length)
+
+
+def test_the_steps_of_a_length_add_up(measured):
+    """Each begins where the one before ends; the last is the total."""
+    columns = plot_length(measured.length, measured.criteria).columns
+    assert columns["start"][1:4] == columns["stop"][:3]
+    assert columns["stop"][3] == pytest.approx(measured.length.total)
+    assert sum(columns["value"][:4]) == pytest.approx(columns["value"][4])
+
+
+def test_the_library_loads_without_what_draws():
+    """matplotlib is loaded when something is drawn."""
+    code = "import lightlike, sys; sys.exit('matplotlib' in sys.modules)"
+    assert run([sys.executable, "-c", code], check=False).returncode == 0
