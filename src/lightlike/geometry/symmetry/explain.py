@@ -20,7 +20,7 @@ from lightlike.geometry.symmetry.inert import claim_inert
 from lightlike.geometry.symmetry.mixing import claim_mixtures
 from lightlike.geometry.symmetry.scaling import claim_scales
 from lightlike.geometry.symmetry.scene import Scene, trace_model
-from lightlike.geometry.symmetry.shifts import claim_shifts
+from lightlike.geometry.symmetry.transformers import claim_transformers
 from lightlike.geometry.symmetry.verification import verify
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
@@ -31,8 +31,8 @@ Reason = Callable[[Scene], Iterator[Claim]]
 # In the order in which their dimensions are counted.
 REASONS: list[Reason] = [
     claim_inert,
+    claim_transformers,
     claim_scales,
-    claim_shifts,
     claim_mixtures,
     claim_dependences,
 ]

@@ -23,6 +23,10 @@ class Source:
       gains and others lose;
     - "linear factorisation": W_2 W_1 with nothing nonlinear between; so also the gain of a
       normalisation ahead of a linear layer, and units that are linear on all of the data;
+    - "queries and keys", "values and output": invertible maps inside the heads of attention;
+    - "rotation of a normalised stream", "gain of a normalisation", "mean behind normalisation",
+      "offset of a normalisation": what LayerNorm and RMSNorm let through, and its readers undo;
+    - "shift of a tied table": one vector added to all rows of a table that makes the logits too;
     - "softmax shift", "shift before normalisation": one number added to all outputs alike;
     - "duplicated unit", "saturated unit", "constant unit": activations that are multiples of one
       another, or of the bias; "dead unit": never active; "zero outgoing weights": never read;

@@ -101,7 +101,10 @@ def measure_slopes(
     ranges = {
         node.index: _Range(node)
         for node in graph.nodes
-        if node.name in functions and node.outputs and node.inputs[0].shape == node.outputs[0].shape
+        if node.name in functions
+        and node.outputs
+        and node.inputs[0].differentiable
+        and node.inputs[0].shape == node.outputs[0].shape
     }
     if not ranges:
         return {}

@@ -203,6 +203,9 @@ class Trace:
     def move(self, node: Node) -> None:
         """A call that only moves entries, made on their numbers."""
         real = [value for value in node.inputs if value.tensor.is_floating_point()]
+        if not real:
+            # Indices made of indices.
+            return
         lookup = self._coordinates if all(map(self.moves, real)) else None
         find = self.features if lookup is None else lookup.__getitem__
 
