@@ -37,3 +37,17 @@ def compared() -> ll.Comparison:
         for w in (2, 4, 6)
     }
     return ll.compare(found)
+
+
+@pytest.fixture(scope="session")
+def followed() -> ll.History:
+    tracker = ll.Tracker(data(), "categorical")
+    model = net(4)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    for step in range(5):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(data()[0]), data()[1])
+        loss.backward()
+        optimiser.step()
+        tracker(model, step, loss=loss.item())
+    return tracker.history

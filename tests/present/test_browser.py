@@ -35,7 +35,7 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-@pytest.fixture(params=["measured", "unlabelled", "compared"])
+@pytest.fixture(params=["measured", "unlabelled", "compared", "followed"])
 def opened(request, browser, tmp_path):
     path = ll.report(request.getfixturevalue(request.param), tmp_path / "report.html")
     browser.get_log("performance")

@@ -143,6 +143,19 @@ def test_a_comparison(compared, tmp_path):
     assert "<i>" not in {f"<{tag}>" for tag, *_ in page.attributes}
 
 
+def test_a_training_run(followed, tmp_path):
+    """Every snapshot; of a long run a part, evenly spread."""
+    page = read(followed, tmp_path)
+    for snapshot in followed.snapshots:
+        assert f"{snapshot.length:,.1f} nats" in page.text
+    shortest = min(followed.snapshots, key=lambda s: s.length)
+    assert f"was shortest at step {shortest.step}, {shortest.length:,.1f}" in page.text
+    many = [dataclasses.replace(followed.snapshots[0], step=step) for step in range(1000)]
+    page = read(ll.History(tuple(many)), tmp_path)
+    assert "1,000 snapshots, 40 of them shown" in page.text
+    assert sum(tag == "th" and value == "row" for tag, _, value in page.attributes) == 40
+
+
 def test_more_figures(measured, tmp_path):
     """As many as given, with their captions."""
     figures = {"Once & more": plot_spectrum(measured.spectrum, measured.dimension)}
@@ -166,7 +179,7 @@ def test_other_files_are_not_overwritten(measured, tmp_path):
 
 def test_other_things_are_refused(tmp_path, measured, unlabelled):
     """With the choices."""
-    with pytest.raises(ChoiceError, match="a Measurement, a Comparison"):
+    with pytest.raises(ChoiceError, match="a Measurement, a Comparison, a History"):
         ll.report({"a": measured}, tmp_path / "report.html")
     with pytest.raises(ChoiceError, match="labels"):
         plot_length(unlabelled.length)

@@ -55,7 +55,7 @@ def plot_plateau(spectrum: Spectrum, dimension: Dimension) -> Chart:
         axes.axvspan(dimension.tolerance, smallest, color=GREY, alpha=0.18, lw=0, zorder=0)
     entitle(
         axes,
-        f"The dimension stays the same over {width:.0f} orders of magnitude of tolerance"
+        f"One dimension over {width:.0f} orders of magnitude of tolerance"
         if width >= 1.0
         else "The dimension depends on the tolerance",
         f"the smallest singular value counted is {smallest:.0e} of the largest",

@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightlike.assess.comparison import Comparison
+from lightlike.assess.history import History
 from lightlike.assess.measurement import Measurement
 from lightlike.errors import StoreError, choice_error
-from lightlike.present.words import GLOSSARY, comparison_verdict, measurement_verdict
+from lightlike.present.words import (
+    GLOSSARY,
+    comparison_verdict,
+    history_verdict,
+    measurement_verdict,
+)
 from lightlike.store import write_bytes
 
 if TYPE_CHECKING:
@@ -22,21 +28,22 @@ MARK = b'name="generator" content="lightlike'
 
 
 def report(
-    result: Measurement | Comparison,
+    result: Measurement | Comparison | History,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
     figures: Mapping[str, Chart] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a report of a measurement or a comparison.
+    """Write a report of a measurement, a comparison or a training run.
 
     One HTML file that needs no network: verdict, key numbers with their kind, the length term by
     term in nats and bits, spectrum, rank against tolerance, layers, checks with remedies, what to
     reproduce it with, the data of each figure as CSV, a glossary.
 
     Args:
-        result: From `lightlike.measure`, `lightlike.load` or `lightlike.compare`.
+        result: From `lightlike.measure`, `lightlike.load` or `lightlike.compare`, or a tracker's
+            history.
         path: Where to write it; replaced whole or not at all.
         title: Of the page.
         figures: More figures by caption, from `lightlike.present.plots`: sources of null
@@ -52,6 +59,7 @@ def report(
     """
     # matplotlib and jinja2 are loaded when there is something to draw.
     from lightlike.present.comparing import comparison_sections
+    from lightlike.present.following import history_sections
     from lightlike.present.measuring import measurement_sections
     from lightlike.present.page import Section, render
 
@@ -68,8 +76,13 @@ def report(
         verdict = comparison_verdict(result)
         units = result.units
         heading = title or f"{len(result.entries)} networks on {result.observations:,} observations"
+    elif isinstance(result, History):
+        sections = history_sections(result)
+        verdict = history_verdict(result)
+        units = "nats"
+        heading = title or f"A training run, {len(result)} times measured"
     else:
-        raise choice_error("result", result, ["a Measurement", "a Comparison"])
+        raise choice_error("result", result, ["a Measurement", "a Comparison", "a History"])
     words = Section("glossary", "Glossary", words=GLOSSARY)
     page = render(heading, verdict, [*sections[:-1], *extra, sections[-1], words], units)
     target = Path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightlike.assess.comparison import Comparison
+from lightlike.assess.history import History
 from lightlike.assess.measurement import Measurement
 
 GLOSSARY = {
@@ -63,6 +64,33 @@ def _cost(m: Measurement) -> str:
     return (
         f"Its labels take {total:,.0f} nats to describe, {1 - total / uniform:.0%} less than the "
         f"{uniform:,.0f} of a code that knows nothing."
+    )
+
+
+def history_verdict(history: History) -> str:
+    """Two sentences: what became of the dimension, and of the length."""
+    if not len(history):
+        return "Nothing was measured."
+    first, last = history.snapshots[0], history.snapshots[-1]
+    if len(history) == 1:
+        return f"At step {first.step:,} the dimension is {first.dimension:,}."
+    course = (
+        f"stayed at {last.dimension:,}"
+        if first.dimension == last.dimension
+        else f"went from {first.dimension:,} to {last.dimension:,}"
+    )
+    sentence = (
+        f"From step {first.step:,} to step {last.step:,} the dimension {course} of "
+        f"{last.parameters:,}."
+    )
+    lengths = [(s.length, s.step) for s in history.snapshots if s.length is not None]
+    if not lengths:
+        return f"{sentence} Without labels there is no description length."
+    least, step = min(lengths)
+    end = "at the end" if step == last.step else f"at step {step:,}"
+    return (
+        f"{sentence} The labels' description went from {lengths[0][0]:,.1f} to "
+        f"{lengths[-1][0]:,.1f} nats, and was shortest {end}, {least:,.1f}."
     )
 
 
