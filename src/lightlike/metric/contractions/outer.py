@@ -65,18 +65,24 @@ class Outer(Factor):
 
     def apply(self, v: Tensor) -> Tensor:
         """Rows times v: (width, c) -> (k, s, c)."""
-        y = torch.einsum("spi,oic->spoc", self.x, self._matrix(v))
-        return torch.einsum("kspo,spoc->ksc", self.g, y)
+        # One product over all samples; columns of v come first, as their memory has it often.
+        weights = self._matrix(v).permute(2, 0, 1)
+        y = self.x.reshape(-1, self.ins) @ weights.reshape(-1, self.ins).T
+        y = y.view(self.samples, self.positions, -1, self.outs).transpose(2, 3)
+        g = self.g.transpose(0, 1).flatten(2)
+        return torch.bmm(g, y.reshape(self.samples, g.shape[2], -1)).transpose(0, 1)
 
     def pull(self, u: Tensor) -> Tensor:
         """Rows transposed times u: (k, s, c) -> (width, c)."""
         # (s, c, k) times (s, k, P out): no copy of g, which is laid out so.
         g = torch.bmm(u.permute(1, 2, 0), self.g.transpose(0, 1).flatten(2))
-        g = g.view(self.samples, -1, self.positions, self.outs)
-        w = torch.einsum("scpo,spi->oic", g, self.x)
-        weight = w[:, : self.ins - self.bias]
-        flat = (weight.transpose(0, 1) if self.transposed else weight).flatten(0, 1)
-        return torch.cat([flat, w[:, -1]]) if self.bias else flat
+        g = g.view(self.samples, -1, self.positions, self.outs).transpose(1, 2)
+        # (c out, s P) times (s P, in): for one position without a copy.
+        w = g.reshape(self.samples * self.positions, -1).T @ self.x.reshape(-1, self.ins)
+        w = w.view(-1, self.outs, self.ins)
+        weight = w[..., : self.ins - self.bias]
+        flat = (weight.transpose(1, 2) if self.transposed else weight).flatten(1)
+        return (torch.cat([flat, w[..., -1]], 1) if self.bias else flat).T
 
     def squared_norm(self) -> float:
         """Sum of squares of all entries."""
