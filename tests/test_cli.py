@@ -304,6 +304,27 @@ def test_compare_sorts_saved_results(folder, capsys):
     assert "not a measurement" in refused(capsys, "compare", of_another_kind(folder))
 
 
+def test_report_of_results_and_of_a_run(folder, capsys):
+    path = write_run(folder, more='out = "result.safetensors"\n')
+    assert run("measure", path, "--quiet")[0] == 0
+    target = folder / "report.html"
+    code, out, _ = run("report", folder / "result.safetensors", "--out", target)
+    assert (code, out.strip()) == (0, f"written to {target}")
+    assert "A network of" in target.read_text(encoding="utf-8")
+    scope: dict = {}
+    exec(FACTORY, scope)
+    tracker = ll.Tracker(scope["data"](), "categorical", out=folder / "run.jsonl")
+    tracker(scope["build"](), 1)
+    assert run("report", folder / "run.jsonl", "--out", target)[0] == 0
+    assert "A training run" in target.read_text(encoding="utf-8")
+    target.write_text("mine")
+    assert "not a report" in refused(
+        capsys, "report", folder / "result.safetensors", "--out", target
+    )
+    assert target.read_text() == "mine"
+    assert run("report", folder / "result.safetensors", "--out", target, "--force")[0] == 0
+
+
 def of_another_kind(folder: Path) -> Path:
     """A result file of another kind."""
     path = folder / "other.safetensors"

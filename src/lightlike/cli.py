@@ -13,8 +13,10 @@ from typing import Annotated
 
 import typer
 
+from lightlike.assess.comparison import Comparison
 from lightlike.assess.comparison import compare as compare_results
 from lightlike.assess.diagnosis import diagnose as diagnose_result
+from lightlike.assess.history import History, read_history
 from lightlike.assess.measure import measure as measure_model
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import plan as plan_model
@@ -152,8 +154,17 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     force: Annotated[bool, typer.Option("--force", help="Replace any file there.")] = False,
 ) -> None:
-    """Write a report of one saved result, or of a comparison of several, as one HTML file."""
-    result = load(files[0]) if len(files) == 1 else compare_results(_named(files))
+    """Write a report of one saved result, or of a comparison of several, as one HTML file.
+
+    Of a file ending in .jsonl, which a Tracker wrote, a report of that training run.
+    """
+    result: Measurement | Comparison | History
+    if len(files) > 1:
+        result = compare_results(_named(files))
+    elif files[0].suffix == ".jsonl":
+        result = read_history(files[0])
+    else:
+        result = load(files[0])
     write_report(result, out, overwrite=force)
     typer.echo(f"written to {out}")
 
