@@ -136,12 +136,46 @@ def test_unlike_things_are_refused(measured, options, said):
             assert m.record["fingerprint"]["data"][:16] in str(caught.value)
 
 
+def spread(value):
+    return ll.priors.PerParameter({name: value for name, _ in net(2).named_parameters()}, mean=0.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (spread(0.01), spread(100.0)),
+        (
+            ll.priors.FromInitialisation(constants=0.01),
+            ll.priors.FromInitialisation(constants=100.0),
+        ),
+        (
+            ll.priors.Isotropic(mean=net(2, 7).state_dict()),
+            ll.priors.Isotropic(mean=net(2, 8).state_dict()),
+        ),
+    ],
+)
+def test_priors_of_one_name_are_told_apart_by_their_numbers(one, other):
+    """The same network under two priors is no comparison of networks."""
+    pair = {"one": made(net(2), prior=one), "other": made(net(2), prior=other)}
+    with pytest.raises(ComparisonError, match="different priors"):
+        ll.compare(pair)
+    same = {"one": pair["one"], "again": made(net(2, seed=4), prior=one)}
+    assert len(ll.compare(same).entries) == 2
+
+
 def test_other_mistakes(measured):
     """Nothing, unknown units, a score of nobody."""
     with pytest.raises(ComparisonError, match="nothing to compare"):
         ll.compare({})
     with pytest.raises(ChoiceError, match="'nats', 'bits'"):
         ll.compare(measured, units="bytes")
+    with pytest.raises(ChoiceError, match="a mapping"):
+        ll.compare([measured["net 2"]])
+    with pytest.raises(ChoiceError, match="finite"):
+        ll.compare(measured, held_out={"net 2": math.nan})
+    assert len(ll.compare({1: measured["net 2"], 2: measured["net 5"]}).entries) == 2
+    with pytest.raises(ComparisonError, match="one name"):
+        ll.compare({1: measured["net 2"], "1": measured["net 5"]})
     with pytest.raises(ChoiceError, match="'net 7'"):
         ll.compare(measured, held_out={"net 7": 1.0})
 

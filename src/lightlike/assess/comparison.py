@@ -166,18 +166,30 @@ def compare(
         ChoiceError: for an unknown unit, or a held-out score of a network that is not there.
         StoreError: if a saved result cannot be read.
     """
+    if not isinstance(measurements, Mapping):
+        raise choice_error("measurements", measurements, ["a mapping from names to measurements"])
     if not measurements:
         raise ComparisonError(
             "There is nothing to compare.",
             "A comparison needs at least one measurement.",
             'Give a mapping such as {"small": m1, "large": m2}.',
         )
-    read = {name: m if isinstance(m, Measurement) else load(m) for name, m in measurements.items()}
+    read = {
+        str(name): m if isinstance(m, Measurement) else load(m) for name, m in measurements.items()
+    }
+    if len(read) < len(measurements):
+        raise ComparisonError(
+            "Two networks have one name.",
+            "One of them would be left out silently.",
+            "Give each its own.",
+        )
     first = next(iter(read.values()))
     units = units or first.length.units
     if units not in UNITS:
         raise choice_error("units", units, [*map(repr, UNITS)])
-    scores = dict(held_out or {})
+    scores = {str(name): float(score) for name, score in (held_out or {}).items()}
+    if any(not math.isfinite(score) for score in scores.values()):
+        raise choice_error("held_out", held_out, ["finite numbers, nats per observation"])
     if unknown := [name for name in scores if name not in read]:
         raise ChoiceError(
             f"held_out has an entry {unknown[0]!r}, which is none of the networks.",
@@ -262,7 +274,16 @@ def _asked(m: Measurement) -> dict[str, object]:
     prior = dict(m.length.prior)
     if "fitted_by" in prior:
         prior["variance"] = "evidence"
-    return {k: v for k, v in prior.items() if k in ("name", "variance", "mean")}
+    settings = ("name", "variance", "mean", "constants", "source")
+    return {k: v for k, v in prior.items() if k in settings}
+
+
+def _unlike_numbers(first: Measurement, m: Measurement) -> bool:
+    """Whether two networks of one architecture have priors of one kind with other numbers."""
+    one, other = (x.record.get("prior_digest") for x in (first, m))
+    fitted = "fitted_by" in first.length.prior or "fitted_by" in m.length.prior
+    alike = first.record.get("architecture") == m.record.get("architecture")
+    return alike and not fitted and one != other
 
 
 def _check_alike(name: str, first: Measurement, other: str, m: Measurement) -> None:
@@ -288,7 +309,7 @@ def _check_alike(name: str, first: Measurement, other: str, m: Measurement) -> N
             "They give code lengths for different kinds of labels, or under different noise.",
             "Measure both with the same likelihood.",
         )
-    if _asked(first) != _asked(m):
+    if _asked(first) != _asked(m) or _unlike_numbers(first, m):
         raise ComparisonError(
             f"{name!r} and {other!r} were measured under different priors: {_asked(first)} and "
             f"{_asked(m)}.",

@@ -24,6 +24,7 @@ from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
+from lightlike.problem.data import digest
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
@@ -89,7 +90,7 @@ def measure(
     budget = resolve_memory(memory)
     start = time.perf_counter()
     problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress), dtype)
-    prior.resolve(problem)
+    resolved = prior.resolve(problem)
     F = Fisher(Root(problem))
     sketch = as_sketch(method)
     drawn: dict[str, Any] | None = None
@@ -107,6 +108,9 @@ def measure(
         ways = F.root.sweep.ways
     record = _record(F, spectrum, dimension, seed, time.perf_counter() - start)
     record["back_propagation"] = sorted(set(ways))
+    # What tells priors of one name and networks of one shape apart, when they are compared.
+    record["prior_digest"] = digest({"mean": resolved.mean, "variance": resolved.variance})
+    record["architecture"] = problem.selection.digest()
     if drawn is not None:
         record["sketch"] = drawn
     checks = tuple(examine(F, spectrum, dimension, length, sketched=drawn is not None))

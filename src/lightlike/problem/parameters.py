@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ class Selection:
     def flatten(self, values: dict[str, Tensor]) -> Tensor:
         """The flat vector (D,) of named tensors."""
         return torch.cat([values[e.name].reshape(-1) for e in self.entries])
+
+    def digest(self) -> str:
+        """SHA-256 of the parameters' names and shapes."""
+        named = ";".join(f"{entry.name}{tuple(entry.shape)}" for entry in self.entries)
+        return hashlib.sha256(named.encode()).hexdigest()
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Named views of a flat vector (D,)."""
