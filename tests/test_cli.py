@@ -165,6 +165,9 @@ def test_a_run_file_can_ask_for_a_sketch(folder):
         ({"more": "method = { draws = 0 }\n"}, "draws=0"),
         ({"more": 'parameters = "nothing"\n'}, "matches 'nothing'"),
         ({"more": 'memory = "1 kB"\n'}, "No exact route fits"),
+        ({"more": "out = 3\n"}, "a path in quotes"),
+        ({"more": 'seed = "x"\n'}, "a whole number"),
+        ({"more": "layers = 3\n"}, "true or false"),
     ],
 )
 def test_bad_run_files_get_one_paragraph(folder, capsys, change, says):
@@ -300,7 +303,10 @@ def test_compare_sorts_saved_results(folder, capsys):
     lengths = {ll.load(f).length.total for f in files}
     assert {e["total"] for e in printed["entries"]} == lengths
     assert run("compare", *files[:2])[1].startswith("network")
-    assert "given twice" in refused(capsys, "compare", files[0], files[0])
+    for again in (files[0], folder / "elsewhere" / ".." / files[0].name):
+        assert "given twice" in refused(capsys, "compare", files[0], again)
+    assert "results themselves" in refused(capsys, "report", files[0], "--out", files[0], "--force")
+    assert ll.load(files[0]).observations == 30
     assert "not a measurement" in refused(capsys, "compare", of_another_kind(folder))
 
 

@@ -21,7 +21,7 @@ from lightlike.assess.measure import measure as measure_model
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import plan as plan_model
 from lightlike.demos import demo as run_demo
-from lightlike.errors import ComparisonError, LightlikeError
+from lightlike.errors import ComparisonError, LightlikeError, StoreError
 from lightlike.present.report import report as write_report
 from lightlike.runfile import read_run
 
@@ -158,6 +158,12 @@ def report(
 
     Of a file ending in .jsonl, which a Tracker wrote, a report of that training run.
     """
+    if out.resolve() in {file.resolve() for file in files}:
+        raise StoreError(
+            f"{str(out)!r} is one of the results themselves.",
+            "It would be lost.",
+            "Name another file with --out.",
+        )
     result: Measurement | Comparison | History
     if len(files) > 1:
         result = compare_results(_named(files))
@@ -174,7 +180,7 @@ def _named(files: list[Path]) -> dict[str, Path]:
     names: dict[str, Path] = {}
     for file in files:
         name = file.stem if sum(f.stem == file.stem for f in files) == 1 else str(file)
-        if name in names:
+        if file.resolve() in {other.resolve() for other in names.values()}:
             raise ComparisonError(
                 f"{str(file)!r} is given twice.",
                 "A network compared with itself says nothing.",
@@ -203,6 +209,11 @@ def main() -> None:
         if debug:
             raise
         sys.stderr.write(f"lightlike: {error}\n")
+        sys.exit(1)
+    except OSError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"lightlike: {error.strerror or error}; the output is not whole.\n")
         sys.exit(1)
     except Exception as error:
         if debug:

@@ -43,6 +43,13 @@ TABLES = {
                 "layers", "dtype"},
 }  # fmt: skip
 
+# What entries must be that are not looked at elsewhere.
+KINDS: dict[str, tuple[type, str]] = {
+    "out": (str, "a path in quotes"),
+    "seed": (int, "a whole number"),
+    "layers": (bool, "true or false"),
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -72,6 +79,16 @@ def read_run(path: Path) -> Run:
     """
     table = _read(path)
     options = dict(table["measure"])
+    for name, (kind, what) in KINDS.items():
+        value = options.get(name)
+        if value is not None and (
+            not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+        ):
+            raise RunFileError(
+                f"{name} = {value!r} in the run file's [measure] table is not {what}.",
+                "It could not be used as it was meant.",
+                f"Write {what}.",
+            )
     likelihood = _likelihood(options.pop("likelihood", None))
     if "prior" in options:
         options["prior"] = _prior(options["prior"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -133,6 +134,8 @@ def test_a_run_continues_where_it_was(tmp_path):
     assert again.history.snapshots == whole.history.snapshots[:3]
     with pytest.raises(TrackingError, match="not after step 3"):
         again(model, 2)
+    # What was written after the checkpoint is written anew, and a torn line goes.
+    out.write_text(out.read_text()[:-20])
     train(again, steps=4, model=model, start=3)
     assert ll.read_history(out) == again.history
     assert again.history.snapshots[3].rotation is not None
@@ -196,8 +199,52 @@ def test_weights_and_biases_get_the_numbers():
     assert logged[1][1]["lightlike/length"] == tracker.history.snapshots[1].length
 
 
+def test_one_file_holds_one_run(tmp_path):
+    """Another tracker, or the same run from its start, does not mix its lines in."""
+    out = tmp_path / "history.jsonl"
+    train(ll.Tracker(data(), "categorical", out=out), steps=2)
+    text = out.read_text()
+    with pytest.raises(TrackingError, match="2 snapshots of another run"):
+        train(ll.Tracker(data(), "categorical", out=out), steps=1)
+    assert out.read_text() == text
+    with pytest.raises(StoreError, match="does not exist"):
+        ll.Tracker(data(), "categorical", out=tmp_path / "nowhere" / "history.jsonl")
+
+
 @pytest.mark.parametrize(
-    "options", [dict(every=0), dict(rotation=-1), dict(budget=0.0), dict(budget=1.5)]
+    ("loss", "kept"),
+    [
+        (torch.tensor(1.5, requires_grad=True), 1.5),
+        (np.float32(1.5), 1.5),
+        (1.5, 1.5),
+        (math.nan, None),
+        (math.inf, None),
+        (None, None),
+    ],
+)
+def test_losses_and_steps_of_any_kind(tmp_path, loss, kept):
+    """Kept as plain numbers, the same in memory and in the file."""
+    out = tmp_path / "history.jsonl"
+    tracker = ll.Tracker(data(), "categorical", out=out)
+    model = nn.Linear(4, 3)
+    tracker(model, np.int64(5), loss=loss)
+    assert tracker.history.column("loss") == [kept]
+    assert ll.read_history(out) == tracker.history
+    with pytest.raises(ChoiceError, match="step"):
+        tracker(model, 6.5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(every=2.5),
+        dict(every="2"),
+        dict(budget="10%"),
+        dict(every=0),
+        dict(rotation=-1),
+        dict(budget=0.0),
+        dict(budget=1.5),
+    ],
 )
 def test_options_out_of_range(options):
     with pytest.raises(ChoiceError, match=next(iter(options))):
@@ -222,3 +269,6 @@ def test_figure_and_frame():
     frame = tracker.history.to_frame()
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.index) == [1, 2, 3]
+    assert len(ll.History(()).to_frame()) == 0
+    with pytest.raises(ChoiceError, match="categorial"):
+        ll.Tracker(data(), "categorial")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from lightlike.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -86,6 +84,4 @@ def _follow(tracker: Tracker, model: Any, step: int, loss: Any) -> None:
     taken = tracker.history.snapshots
     if taken and step <= taken[-1].step:
         return  # gradients are being accumulated
-    if isinstance(loss, Tensor):
-        loss = loss.item()
     tracker(model, step, loss=loss)

@@ -18,7 +18,7 @@ class Snapshot:
 
     Attributes:
         step: Of training.
-        loss: As the caller gave it, or None.
+        loss: As the caller gave it; None if it was not given, or not finite.
         observations: N.
         parameters: D.
         dimension: d̂.
@@ -96,7 +96,8 @@ class History:
         """
         import pandas
 
-        return pandas.DataFrame([asdict(s) for s in self.snapshots]).set_index("step")
+        rows = [asdict(s) for s in self.snapshots]
+        return pandas.DataFrame(rows, columns=list(Snapshot.__dataclass_fields__)).set_index("step")
 
     def plot(self) -> Any:
         """Dimension, length and its terms, loss and rotation against the step, as a figure."""
@@ -127,11 +128,8 @@ class History:
 def read_history(path: str | os.PathLike[str]) -> History:
     """Read the lines of JSON that a tracker wrote; a last line cut off by a crash is left out.
 
-    A run that was continued from a checkpoint may have written some steps again: of these the last
-    ones count.
-
     Raises:
-        StoreError: if the file cannot be read, or a line is not a snapshot.
+        StoreError: if the file cannot be read, a line is not a snapshot, or steps run backwards.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
@@ -141,21 +139,34 @@ def read_history(path: str | os.PathLike[str]) -> History:
             "There is no history without it.",
             "Name a file that a Tracker with out=... wrote.",
         ) from error
-    found: dict[int, Snapshot] = {}
+    found: list[Snapshot] = []
     # What follows the last line feed is an unfinished line.
     for number, line in enumerate(lines[:-1], 1):
-        try:
-            fields = json.loads(line)
-            if not isinstance(fields, Mapping):
-                raise TypeError("not an object")  # noqa: TRY301 — told as all others are
-            snapshot = Snapshot(**fields)
-        except (TypeError, ValueError) as error:
+        snapshot, fault = _parsed(line)
+        if snapshot is not None and found and snapshot.step <= found[-1].step:
+            fault = f"step {snapshot.step} follows step {found[-1].step}"
+        if snapshot is None or fault:
             raise StoreError(
-                f"Line {number} of {str(path)!r} is not a snapshot ({error}).",
+                f"Line {number} of {str(path)!r} is no next snapshot ({fault}).",
                 "A history with a gap would be taken for a whole one.",
                 "Name a file that a Tracker with out=... wrote, or remove the damaged line.",
-            ) from error
-        for step in [s for s in found if s >= snapshot.step]:
-            del found[step]
-        found[snapshot.step] = snapshot
-    return History(tuple(found.values()))
+            )
+        found.append(snapshot)
+    return History(tuple(found))
+
+
+def _parsed(line: str) -> tuple[Snapshot | None, str]:
+    """The snapshot on a line, or what is wrong with it."""
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        return None, str(error)
+    if not isinstance(fields, Mapping):
+        return None, "not an object"
+    try:
+        snapshot = Snapshot(**fields)
+    except TypeError as error:
+        return None, str(error)
+    if not isinstance(snapshot.step, int) or not isinstance(snapshot.dimension, int):
+        return None, "step or dimension is no whole number"
+    return snapshot, ""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lightlike.assess.callbacks import huggingface_callback, lightning_callback
-from lightlike.assess.history import History, Snapshot
+from lightlike.assess.history import History, Snapshot, read_history
 from lightlike.errors import TrackingError, choice_error
 from lightlike.geometry.dimension import dimension_of
 from lightlike.geometry.subspaces import subspaces
@@ -23,9 +26,10 @@ from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
-from lightlike.problem.likelihoods import Likelihood
+from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import resolve_memory
+from lightlike.store import check_place, write_bytes
 
 Sink = Callable[[int, Mapping[str, float]], None]
 
@@ -47,7 +51,8 @@ class Tracker:
             next (D × rotation numbers are kept); 0 for none.
         budget: Largest share of the time since the first call that may go into measuring, from 0
             to 1: a measurement that is due but would exceed it is put off.
-        out: File to which each snapshot is added as a line of JSON at once.
+        out: File to which each snapshot is added as a line of JSON at once; one file a run. A run
+            that goes on from a checkpoint, with `load_state_dict`, goes on with its file.
         sinks: Called with the step and the snapshot's numbers by name, such as
             `lightlike.integrations.sinks.tensorboard(writer)`.
         memory: What may be used, in bytes or as "8 GB".
@@ -71,14 +76,17 @@ class Tracker:
         sinks: Sequence[Sink] = (),
         memory: int | float | str | None = None,
     ) -> None:
-        if every < 1:
-            raise choice_error("every", every, ["a number of steps, 1 or more"])
-        if rotation < 0:
-            raise choice_error("rotation", rotation, ["a number of directions, 0 or more"])
-        if budget is not None and not 0.0 < budget <= 1.0:
+        if not isinstance(every, int) or every < 1:
+            raise choice_error("every", every, ["a whole number of steps, 1 or more"])
+        if not isinstance(rotation, int) or rotation < 0:
+            raise choice_error("rotation", rotation, ["a whole number of directions, 0 or more"])
+        if budget is not None and not (isinstance(budget, Real) and 0.0 < budget <= 1.0):
             raise choice_error("budget", budget, ["None", "a share above 0, at most 1"])
+        if out is not None:
+            check_place(out)
         self.every, self.rotation, self.budget = every, rotation, budget
-        self._data, self._likelihood, self._parameters = data, likelihood, parameters
+        self._data, self._parameters = data, parameters
+        self._likelihood = resolve_likelihood(likelihood)
         self._prior, self._method = resolve_prior(prior), method
         self._memory = resolve_memory(memory)
         self._out = None if out is None else Path(out)
@@ -87,6 +95,7 @@ class Tracker:
         self._basis: Tensor | None = None
         self._start: float | None = None
         self._spent = 0.0
+        self._opened = False
 
     @property
     def history(self) -> History:
@@ -116,7 +125,12 @@ class Tracker:
         return self._spent + last.seconds <= self.budget * (elapsed + last.seconds)
 
     def __call__(
-        self, model: nn.Module, step: int, *, loss: float | None = None, force: bool = False
+        self,
+        model: nn.Module,
+        step: int,
+        *,
+        loss: float | Tensor | None = None,
+        force: bool = False,
     ) -> Snapshot | None:
         """Measure if it is due, or `force`.
 
@@ -127,15 +141,19 @@ class Tracker:
             force: Measure whether it is due or not.
 
         Raises:
+            TrackingError: if the step is not after the last one, or the file holds another run.
             LightlikeError: see `measure`.
         """
         start = time.perf_counter()
+        step = _whole(step)
         if self._start is None:
             self._start = start
         if not self.due(step) and not force:
             return None
+        if self._out is not None and not self._opened:
+            self._open(self._out)
         with evaluated(model):
-            snapshot, basis = self._measure(model, step, loss)
+            snapshot, basis = self._measure(model, step, _finite(loss))
         taken = time.perf_counter() - start
         self._spent += taken
         snapshot = dataclasses.replace(snapshot, seconds=round(taken, 4))
@@ -143,7 +161,7 @@ class Tracker:
         self._basis = basis
         if self._out is not None:
             with self._out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(snapshot.to_dict(), allow_nan=False) + "\n")
+                file.write(_line(snapshot))
         numbers = snapshot.numbers()
         for sink in self._sinks:
             sink(step, numbers)
@@ -191,6 +209,24 @@ class Tracker:
             ) from error
         self._snapshots, self._basis, self._spent = snapshots, basis, spent
         self._start = time.perf_counter() - elapsed if snapshots else None
+        self._opened = False
+
+    def _open(self, out: Path) -> None:
+        """Make the file hold what came before this tracker's next snapshot, and no more.
+
+        After a crash it may have a torn line, and steps after the checkpoint gone on from.
+        """
+        before = tuple(self._snapshots)
+        if out.exists() and out.stat().st_size:
+            there = read_history(out).snapshots
+            if there[: len(before)] != before or (there and not before):
+                raise TrackingError(
+                    f"{str(out)!r} holds {len(there)} snapshots of another run.",
+                    "Two runs in one file could not be told apart.",
+                    "Name another file, or load the state of that run's tracker first.",
+                )
+        write_bytes(out, "".join(map(_line, before)).encode())
+        self._opened = True
 
     def _measure(
         self, model: nn.Module, step: int, loss: float | None
@@ -226,6 +262,25 @@ class Tracker:
             rotation=angle,
             seconds=0.0,
         ), basis
+
+
+def _line(snapshot: Snapshot) -> str:
+    return json.dumps(snapshot.to_dict(), allow_nan=False) + "\n"
+
+
+def _whole(step: Any) -> int:
+    try:
+        return operator.index(step)
+    except TypeError as error:
+        raise choice_error("step", step, ["a whole number"]) from error
+
+
+def _finite(loss: Any) -> float | None:
+    """A loss as a number, whatever holds it."""
+    if loss is None:
+        return None
+    value = float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
+    return value if math.isfinite(value) else None
 
 
 def largest_angle(before: Tensor, after: Tensor) -> float:
