@@ -91,3 +91,52 @@ def test_without_labels_nothing_is_fitted():
     for prior in (PerLayer("evidence"), Isotropic("evidence")):
         with pytest.raises(PriorError, match="needs labels"):
             list(laplace_draws(F, prior=prior, draws=2))
+
+
+def test_a_region_is_not_fitted():
+    F, X, Y = regression()
+    data = torch.from_numpy(X), torch.from_numpy(Y)[:, None]
+    for prior in (PerLayer("evidence"), PerLayer({"a": 1.0, "b": "evidence"})):
+        with pytest.raises(PriorError, match="to be fitted to the data"):
+            ll.effective_dimension(F.problem.evaluator.model, data, "gaussian", prior=prior)
+
+
+class Own(Prior):
+    """A prior of one's own with unequal variances, and a claim that they are to be fitted."""
+
+    by_evidence = True
+
+    def variances(self, selection, like):
+        return torch.linspace(0.5, 1.0, selection.size).to(like)
+
+    def describe(self):
+        return {"name": "own"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ll.description_length,
+        ll.lengths.waic,
+        ll.lengths.variational,
+        ll.lengths.noise_variance,
+        lambda F, prior: ll.lengths.interpolating(F, prior=prior, epsilon=1.0),
+    ],
+)
+def test_a_prior_that_nothing_can_fit_is_refused(ask):
+    F, *_ = regression()
+    with pytest.raises(PriorError, match="evidence fits a Own is not known"):
+        ask(F, prior=Own())
+
+
+@pytest.mark.parametrize(
+    ("prior", "said"),
+    [(PerLayer("evidence"), "not fitted to sketches"), (Own(), "is not known")],
+)
+def test_sketches_fit_one_variance_only(prior, said):
+    data = torch.randn(9, 3).double(), torch.arange(9) % 4
+    with pytest.raises(PriorError, match=said):
+        ll.measure(
+            nn.Linear(3, 4).double(), data, "categorical", prior=prior, progress=False,
+            method=ll.Sketch(draws=2, repetitions=2),
+        )  # fmt: skip

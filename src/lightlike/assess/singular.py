@@ -178,7 +178,7 @@ def effective_dimension(
     Raises:
         ChoiceError: if κ ≤ 1, the radius is not positive, or both a radius and a prior are given.
         SamplingError: if the metric is zero all over, or fewer than 10 draws carry the mean.
-        PriorError: if the prior does not fit or is to be fitted.
+        PriorError: if the prior does not fit, or something in it is to be fitted.
         CapacityError: if no exact route fits in memory.
     """
     if draws < 2:

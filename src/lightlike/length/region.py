@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import PriorError, SamplingError, choice_error
-from lightlike.length.priors import Isotropic, Prior
+from lightlike.length.priors import Prior
 from lightlike.metric.fisher import Fisher
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
@@ -189,11 +189,11 @@ def draw_prior(problem: Problem, prior: Prior, draws: int, seed: int) -> Tensor:
     Raises:
         PriorError: if it does not fit, or its variance is to be fitted to the data.
     """
-    if isinstance(prior, Isotropic) and prior.by_evidence:
+    if prior.by_evidence:
         raise PriorError(
-            "The prior's variance is to be fitted to the data.",
+            "Variances of the prior are to be fitted to the data.",
             "The region must be fixed before its dimension can be taken.",
-            "Give the variance as a number.",
+            "Give them as numbers.",
         )
     resolved = prior.resolve(problem)
     generator = torch.Generator().manual_seed(seed)
