@@ -27,7 +27,7 @@ from lightlike.length.posterior import log_likelihoods
 from lightlike.length.predictive import loo_of, smoothing, waic_of
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.regular import Bounds, rissanen
-from lightlike.length.variational import variational
+from lightlike.length.variational import FEWEST_DRAWS, variational
 from lightlike.metric.fisher import Fisher
 
 # Draws at most where each takes a pass over the data or more.
@@ -135,7 +135,7 @@ def _interpolating(question: Question) -> CodeLength:
 def _variational(posterior: str) -> Callable[[Question], CodeLength]:
     def compute(question: Question) -> CodeLength:
         prior = resolve_prior(question.prior)
-        draws = max(8, min(question.draws, PASSES) // 2 * 2)
+        draws = max(FEWEST_DRAWS, min(question.draws, PASSES) // 2 * 2)
         length = variational(
             question.F, prior=prior, posterior=posterior, draws=draws, seed=question.seed
         )

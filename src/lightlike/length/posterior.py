@@ -180,4 +180,3 @@ def _linearised(F: Fisher, thetas: Tensor) -> Tensor:
         nll = [problem.likelihood.nll(h + shift[..., c], y) for c in range(len(thetas))]
         found.append(-torch.stack(nll).double().cpu())
     return torch.cat(found, 1)
-
