@@ -37,8 +37,8 @@ def settle(
         gradient: ∇NLL_total(θ̂), None without labels.
 
     Raises:
-        PriorError: if the prior does not fit, its evidence has no maximum, or it is one of one's own
-            that says it is to be fitted.
+        PriorError: if the prior does not fit, its evidence has no maximum, or it is one of one's
+            own that says it is to be fitted.
     """
     resolved = prior.resolve(problem)
     if not prior.by_evidence:
