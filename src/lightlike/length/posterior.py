@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch import Tensor
 from lightlike.errors import CapacityError, ParameterError, choice_error
 from lightlike.length.evidence import settle
 from lightlike.length.gaussian import Expansion, expand, in_prior_units, scaled_by
+from lightlike.length.numbers import check_seed, is_whole
 from lightlike.length.observed import require_labels
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.roots import inverse_roots
@@ -55,8 +55,9 @@ def laplace_draws(
         PriorError: if the prior does not fit, or its evidence has no maximum.
         CapacityError: if the prior is too wide for float64, or no exact route fits.
     """
-    if not isinstance(draws, Integral) or isinstance(draws, bool) or draws < 2:
+    if not is_whole(draws) or draws < 2:
         raise choice_error("draws", draws, ["a whole number, 2 or more", "a tensor (n, D)"])
+    check_seed(seed)
     if centre not in CENTRES:
         raise choice_error("centre", centre, [*map(repr, CENTRES)])
     problem = F.problem.reference

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import PriorError, SamplingError, choice_error
+from lightlike.length.numbers import check_positive, check_whole, is_finite
 from lightlike.length.priors import Prior
 from lightlike.metric.fisher import Fisher
 from lightlike.problem.problem import Problem
@@ -148,8 +149,9 @@ def scale_of(n: int, gamma: float) -> float:
     Raises:
         ChoiceError: if γ is not in (0, 1], or κ ≤ 1.
     """
-    if not 0.0 < gamma <= 1.0:
+    if not is_finite(gamma) or not 0.0 < gamma <= 1.0:
         raise choice_error("gamma", gamma, ["a number above 0, at most 1"])
+    check_whole("n", n, 1)
     kappa = gamma * n / (2.0 * math.pi * math.log(n)) if n > 1 else 0.0
     if not kappa > 1.0 or not math.isfinite(kappa):
         raise choice_error(
@@ -172,8 +174,7 @@ def draw_ball(problem: Problem, radius: float, draws: int, seed: int) -> Tensor:
     Raises:
         ChoiceError: if the radius is not a finite number above 0.
     """
-    if not 0.0 < radius < math.inf:
-        raise choice_error("radius", radius, ["a finite number above 0"])
+    check_positive("radius", radius)
     theta = problem.theta
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(draws, len(theta), generator=generator, dtype=torch.float64)

@@ -30,8 +30,9 @@ from lightlike.length.gaussian import (
     scaled_by,
     shift_frozen,
 )
+from lightlike.length.numbers import check_seed
 from lightlike.length.posteriors import Laplace, MeanField, Posterior, Screen, squared_columns
-from lightlike.length.prior import Prior, ResolvedPrior
+from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 
@@ -46,7 +47,7 @@ TAIL, POWER = 25.0, 1.75
 def variational(
     F: Fisher,
     *,
-    prior: Prior,
+    prior: Prior | None = None,
     posterior: str = "laplace",
     directions: int | None = None,
     draws: int = 100,
@@ -59,7 +60,7 @@ def variational(
 
     Args:
         F: From `lightlike.fisher`, with labels, in float64.
-        prior: p, from `lightlike.priors`.
+        prior: p, from `lightlike.priors`; N(0, I) unless given.
         posterior: q. All have as mean the minimum of the quadratic loss and its prior at θ̂.
             "laplace": covariance C = (N Î + Σ⁻¹)⁻¹. "mean_field": independent parameters with
             variances 1/(N Î_jj + 1/σ_j²), the best ones for the quadratic loss. "screen": the
@@ -72,13 +73,16 @@ def variational(
         seed: Of the draws.
 
     Raises:
-        ChoiceError: for an unknown posterior or a number of draws or directions that is not one.
+        ChoiceError: for an unknown posterior, a prior or seed that is none, or a number of draws
+            or directions that is not one.
         DataError: without labels.
         PriorError: if the prior does not fit.
         ModelError: if the model's loss is not finite at a draw.
     """
     if posterior not in POSTERIORS:
         raise choice_error("posterior", posterior, [*map(repr, POSTERIORS)])
+    prior = resolve_prior(prior)
+    check_seed(seed)
     check_draws(draws, fewest=FEWEST_DRAWS, even=True)
     if directions is not None:
         check_draws(directions, fewest=1, option="directions")
@@ -196,5 +200,5 @@ def uncertainty(values: Tensor, control: Tensor, expected: float) -> float:
     """
     n = len(values)
     fixed = min(float((values - slope * control).std()) for slope in (0.0, 1.0)) / math.sqrt(n)
-    widened = 1.0 + (TAIL / n) ** POWER
+    widened: float = 1.0 + (TAIL / n) ** POWER
     return widened * max(regressed(values, control, expected)[1], fixed)
