@@ -200,3 +200,55 @@ def test_only_the_row_that_needs_a_decomposition_fails_with_it(monkeypatch):
     t = ll.lengths.table(F, include=["aic", "bic", "bic_dimension", "uniform"])
     assert [row.total is None for row in t] == [False, False, True, False]
     assert t["bic_dimension"].reason == "CapacityError: No route fits. Why. What to do."
+
+
+def test_rows_say_so_off_an_optimum():
+    """Softmax regression, where the loss is convex: far away, nearer, and at the minimum."""
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 2, dtype=torch.float64), torch.arange(40) % 3
+    names = ["gaussian", "interpolating", "tic", "tic_ggn"]
+    prior = ll.priors.Isotropic(0.01)
+
+    def rows(model):
+        F = ll.fisher(model, (x, y), "categorical")
+        t = ll.lengths.table(F, prior=prior, epsilon=1.0, draws=20, include=names)
+        measured = ll.measure(model, (x, y), "categorical", prior=prior, progress=False)
+        return F, t, next(c for c in measured.checks if c.name == "at an optimum")
+
+    far = nn.Linear(2, 3).double()
+    with torch.no_grad():
+        far.weight.copy_(4 * torch.eye(3, 2))
+    F, t, check = rows(far)
+    assert check.status in ("warning", "failed")
+    for name in names:
+        assert any("from an optimum" in w for w in t[name].length.warnings), name
+    for name in ("gaussian", "interpolating"):
+        assert t[name].length.warnings == (f"{check.evidence} {check.remedy}",)
+        assert t[name].note.startswith(check.evidence)
+    assert "from an optimum" in ll.description_length(F, prior=prior).validity
+    # ½ gᵀ(N Î)⁺g with the matrix written out.
+    A = F.root.dense()
+    out = far(x)
+    g = torch.autograd.grad(
+        nn.functional.cross_entropy(out, y, reduction="sum"), list(far.parameters())
+    )
+    g = torch.cat([part.reshape(-1) for part in g])
+    decrement = 0.5 * float(g @ torch.linalg.pinv(40 * A.T @ A, rtol=1e-10) @ g)
+    tic = ll.lengths.tic(F, method="ggn")
+    assert tic.record["decrement"] == pytest.approx(decrement, rel=1e-8)
+    assert tic.kind == "exact"
+    near = nn.Linear(2, 3).double()
+    optimiser = torch.optim.LBFGS(near.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimiser.zero_grad()
+        found = nn.functional.cross_entropy(near(x), y)
+        found.backward()
+        return found
+
+    optimiser.step(loss)
+    near.zero_grad(set_to_none=True)
+    F, t, check = rows(near)
+    assert check.status == "passed"
+    assert all(t[name].length.warnings == () for name in ("gaussian", "tic", "tic_ggn"))
+    assert ll.description_length(F, prior=prior).validity == ""

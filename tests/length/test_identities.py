@@ -46,7 +46,7 @@ def test_lengths_of_independent_models_add_up(likelihood):
         ), name
     for kind in ("laplace", "mean_field"):
         whole, *others = (
-            ll.lengths.variational(F, prior=prior, posterior=kind, draws=8)
+            ll.lengths.variational(F, prior=prior, posterior=kind, draws=16)
             for F, prior in ((G, PerLayer(rules)), *zip(fishers, priors, strict=True))
         )
         for name in ("displacement", "complexity"):
@@ -117,7 +117,7 @@ def test_zero_volume():
     length = ll.lengths.interpolating(F, prior=Isotropic(), epsilon=0.1, draws=10)
     assert (length.prior_term, length.stderr, length.total) == (0.0, 0.0, plain.fit)
     for kind in ("laplace", "mean_field", "screen"):
-        found = ll.lengths.variational(F, prior=Isotropic(), posterior=kind, draws=8)
+        found = ll.lengths.variational(F, prior=Isotropic(), posterior=kind, draws=16)
         assert found.total == pytest.approx(plain.fit, rel=1e-12)
     noise = ll.lengths.noise_variance(F, prior=Isotropic())
     assert noise.variance == pytest.approx(1.0, rel=1e-6)  # the mean square of the residuals

@@ -236,7 +236,7 @@ def test_a_file_of_another_run(tmp_path):
         ll.lengths.prequential(train, (x + 1, y), "categorical", **options)
     with pytest.raises(StoreError, match="likelihood"):
         ll.lengths.prequential(train, (x, y), ll.likelihoods.Categorical(-1), **options)
-    with pytest.raises(StoreError, match="train differ"):
+    with pytest.raises(StoreError, match="train, settings differ"):
         ll.lengths.prequential(train_named, (x, y), "categorical", **options)
     assert path.read_bytes() == before
     ll.measure(nn.Linear(2, 2), (x, y), "categorical", progress=False).save(tmp_path / "m")

@@ -41,7 +41,7 @@ def test_the_laplace_posterior_of_a_linear_model_pays_the_exact_evidence(row):
         if name not in ("map", "far"):
             continue
         for options in ({}, whole):
-            length = ll.lengths.variational(F, prior=Isotropic(variance), draws=8, **options)
+            length = ll.lengths.variational(F, prior=Isotropic(variance), draws=16, **options)
             assert length.total == pytest.approx(exact, rel=1e-9), name
             assert length.stderr < 1e-9
         m = r.posterior_mean(variance)
@@ -57,7 +57,7 @@ def test_unequal_variances_and_held_parameters(case):
     )
     theta = 5 * np.random.default_rng(5).standard_normal(5)
     F = ll.fisher(r.model(theta), r.data, r.likelihood)
-    length = ll.lengths.variational(F, prior=prior, draws=8)
+    length = ll.lengths.variational(F, prior=prior, draws=16)
     assert length.total == pytest.approx(exact, rel=1e-9)
     assert length.name == "variational"
 
@@ -69,7 +69,7 @@ def test_parts_in_the_radical_cost_nothing_however_large(method):
     theta = points["ml"] + 1e6 * (points["other ml"] - points["ml"])
     F = ll.fisher(r.model(theta), r.data, r.likelihood)
     F._decompositions["auto", None] = F.decomposition(method)
-    length = ll.lengths.variational(F, prior=Isotropic(0.5), draws=8)
+    length = ll.lengths.variational(F, prior=Isotropic(0.5), draws=16)
     assert length.total == pytest.approx(r.evidence(0.5), rel=1e-8)
 
 
@@ -83,7 +83,7 @@ def test_a_mean_field_pays_for_the_correlations():
     excess = 0.5 * (np.log(np.diag(P)).sum() - np.linalg.slogdet(P)[1])
     assert excess > 3
     F = ll.fisher(r.model(np.ones(8)), r.data, r.likelihood)
-    length = ll.lengths.variational(F, prior=Isotropic(1.5), posterior="mean_field", draws=8)
+    length = ll.lengths.variational(F, prior=Isotropic(1.5), posterior="mean_field", draws=16)
     assert length.total == pytest.approx(r.evidence(1.5) + excess, rel=1e-9)
 
 
@@ -97,7 +97,7 @@ def test_every_direction_of_the_screen_pays_its_own_way():
     F = ll.fisher(r.model(np.zeros(5)), r.data, r.likelihood)
     for k in range(1, 6):
         length = ll.lengths.variational(
-            F, prior=Isotropic(), posterior="screen", directions=k, draws=8
+            F, prior=Isotropic(), posterior="screen", directions=k, draws=16
         )
         assert length.total == pytest.approx(r.evidence(1.0) + kl[k:].sum(), rel=1e-9)
 
@@ -202,7 +202,7 @@ def trained(labels=True):
 def test_different_posteriors_of_a_network():
     F = trained()
     lengths = {
-        kind: ll.lengths.variational(F, prior=Isotropic(0.5), posterior=kind, draws=30)
+        kind: ll.lengths.variational(F, prior=Isotropic(0.5), posterior=kind, draws=100)
         for kind in ("laplace", "mean_field", "screen")
     }
     for kind, length in lengths.items():
@@ -210,7 +210,7 @@ def test_different_posteriors_of_a_network():
         assert length.complexity > 0
         assert 0 < length.stderr < 4
         assert length.kind == "estimated"
-        assert length.effective_draws == 15
+        assert length.effective_draws == 50
         assert length.prior["posterior"] == kind
         assert "never below" in length.validity
     razor = ll.description_length(F, prior=Isotropic(0.5))
@@ -237,7 +237,7 @@ def test_repeatable_and_without_trace(untouched):
     model = F.problem.evaluator.model
     with untouched(model):
         one, two, three = (
-            ll.lengths.variational(F, prior=Isotropic(), draws=10, seed=s) for s in (1, 1, 2)
+            ll.lengths.variational(F, prior=Isotropic(), draws=16, seed=s) for s in (1, 1, 2)
         )
     assert one.fit == pytest.approx(two.fit, rel=1e-12)
     assert one.fit != three.fit
@@ -247,7 +247,7 @@ def test_the_prior_may_be_fitted():
     r = Regression.seeded(50, 5, 5, 0.25, 1.0, 0)
     F = ll.fisher(r.model(np.zeros(5)), r.data, r.likelihood)
     fitted = ll.description_length(F, prior=Isotropic("evidence"))
-    length = ll.lengths.variational(F, prior=Isotropic("evidence"), draws=8)
+    length = ll.lengths.variational(F, prior=Isotropic("evidence"), draws=16)
     assert length.total == pytest.approx(fitted.total, rel=1e-9)
     assert length.prior["variance"] == fitted.prior["variance"]
     assert length.tuning_cost == fitted.tuning_cost > 0
@@ -255,8 +255,8 @@ def test_the_prior_may_be_fitted():
 
 BAD = {
     "posterior": ({"posterior": "full"}, ChoiceError, "'laplace', 'mean_field', 'screen'"),
-    "few draws": ({"draws": 6}, ChoiceError, "an even number, 8 or more"),
-    "odd draws": ({"draws": 9}, ChoiceError, "an even number, 8 or more"),
+    "few draws": ({"draws": 14}, ChoiceError, "an even number, 16 or more"),
+    "odd draws": ({"draws": 17}, ChoiceError, "an even number, 16 or more"),
     "no directions": ({"posterior": "screen", "directions": 0}, ChoiceError, "directions"),
     "prior": ({"prior": PerLayer({"0": 1.0})}, PriorError, "no variance for parameter"),
 }

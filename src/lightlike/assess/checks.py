@@ -9,6 +9,7 @@ import torch
 from lightlike.assess.diagnosis import Check
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
+from lightlike.length.optimum import REMEDY, far, impossible
 from lightlike.metric.fisher import Fisher
 from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.spectrum import Spectrum
@@ -17,8 +18,6 @@ from lightlike.spectrum.spectrum import Spectrum
 CROWDED = 0.25
 # Relative error of a directional derivative by differences; kinks of ReLU networks stay below.
 HONEST = 0.01
-# Nats, in units of the complexity, that the expansion may promise below θ without a warning.
-FAR = 0.5
 # Share of the complexity that rounding may leave open without a warning.
 UNCERTAIN = 0.01
 # Orders of magnitude between singular values around the cut that make a clear gap.
@@ -141,23 +140,10 @@ def _optimum(F: Fisher, length: DescriptionLength) -> Iterator[Check]:
     if length.total is None or length.displacement is None:
         return
     name = "at an optimum"
-    discrete = F.problem.likelihood.uniform_nll(F.problem.survey.width) is not None
-    if discrete and length.total < 0:
-        yield Check(
-            name,
-            "failed",
-            "The length is negative, which no code for discrete labels can be: θ is so far from an "
-            "optimum that the quadratic expansion fails.",
-            "Train on, then measure.",
-        )
-    elif -length.displacement > FAR * max(length.complexity, 1.0):
-        yield Check(
-            name,
-            "warning",
-            f"θ is far from an optimum: the expansion counts on a fit "
-            f"{-length.displacement:.1f} nats better nearby.",
-            "Train on, then measure.",
-        )
+    if wrong := impossible(F.problem, length):
+        yield Check(name, "failed", wrong, REMEDY)
+    elif wrong := far(-length.displacement, length.complexity):
+        yield Check(name, "warning", wrong, REMEDY)
     else:
         yield Check(
             name, "passed", f"The expansion moves the fit by {length.displacement:+.1f} nats."

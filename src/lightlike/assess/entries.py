@@ -23,11 +23,12 @@ from lightlike.length.information import tic
 from lightlike.length.interpolating import interpolating
 from lightlike.length.nml import nml_of_labels
 from lightlike.length.observed import require_labels
+from lightlike.length.optimum import doubts
 from lightlike.length.posterior import log_likelihoods
 from lightlike.length.predictive import loo_of, smoothing, waic_of
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.regular import Bounds, rissanen
-from lightlike.length.variational import variational
+from lightlike.length.variational import FEWEST_DRAWS, variational
 from lightlike.metric.fisher import Fisher
 
 # Draws at most where each takes a pass over the data or more.
@@ -114,7 +115,7 @@ class Entry:
 def _razor(question: Question) -> CodeLength:
     length = description_length(question.F, prior=question.prior)
     note = "Exact for linear models with Gaussian noise; elsewhere a quadratic picture at θ̂."
-    return _labelled("gaussian", replace(length, validity=note))
+    return _labelled(question, "gaussian", replace(length, validity=note))
 
 
 def _interpolating(question: Question) -> CodeLength:
@@ -129,17 +130,17 @@ def _interpolating(question: Question) -> CodeLength:
     length = interpolating(
         question.F, prior=prior, epsilon=question.epsilon, draws=draws, seed=question.seed
     )
-    return _labelled("interpolating", length)
+    return _labelled(question, "interpolating", length)
 
 
 def _variational(posterior: str) -> Callable[[Question], CodeLength]:
     def compute(question: Question) -> CodeLength:
         prior = resolve_prior(question.prior)
-        draws = max(8, min(question.draws, PASSES) // 2 * 2)
+        draws = max(FEWEST_DRAWS, min(question.draws, PASSES) // 2 * 2)
         length = variational(
             question.F, prior=prior, posterior=posterior, draws=draws, seed=question.seed
         )
-        return _labelled(posterior, length)
+        return _labelled(question, posterior, length)
 
     return compute
 
@@ -171,11 +172,11 @@ def _singular(question: Question) -> CodeLength:
     )
 
 
-def _labelled(name: str, length: DescriptionLength) -> CodeLength:
+def _labelled(question: Question, name: str, length: DescriptionLength) -> CodeLength:
     found = as_code_length(name, length, length.validity)
     if found is None:
         raise _unlabelled()
-    return found
+    return replace(found, warnings=doubts(question.F.problem, length))
 
 
 def _regular(question: Question) -> CodeLength:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, overload
 
 from lightlike.errors import CapacityError, ModelError, UndefinedError, choice_error
@@ -18,6 +19,7 @@ from lightlike.length.criteria import criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.information import tic
+from lightlike.length.optimum import doubts
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.spectrum.sketch import Sketch
@@ -103,19 +105,24 @@ def description_length(
         prior: From `lightlike.priors`; N(0, I) unless given.
         spectrum: Of F, if there is one already; serves isotropic priors.
 
+    Returns:
+        The length, whose `validity` says so if θ is far from an optimum.
+
     Raises:
         PriorError: if the prior does not fit the parameters.
     """
-    return gaussian_razor(
+    length = gaussian_razor(
         F.problem, resolve_prior(prior), F.decomposition(), expand(F.problem), spectrum
     )
+    return replace(length, validity=" ".join(doubts(F.problem, length)))
 
 
 def criteria(F: Fisher) -> dict[str, float | None]:
     """AIC, BIC with D and with d, TIC, uniform code and label entropy, by name, in nats.
 
     "tic" takes the Hessian of the loss, "tic_ggn" the Fisher matrix in its place; either is None
-    where it is not defined, and `lightlike.lengths.tic` says why.
+    where it is not defined, and `lightlike.lengths.tic` says why. It also warns off an optimum, as
+    a bare number cannot.
     """
     found = criteria_of(F.problem, int(dimension(F)))
     for name, method in (("tic", "hessian"), ("tic_ggn", "ggn")):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightlike.errors import CapacityError, choice_error
 from lightlike.geometry.dimension import dimension_of
 from lightlike.length.coefficient import LearningCoefficient, SingularLength
+from lightlike.length.numbers import check_seed, check_whole
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.region import (
     EffectiveDimension,
@@ -178,11 +179,11 @@ def effective_dimension(
     Raises:
         ChoiceError: if κ ≤ 1, the radius is not positive, or both a radius and a prior are given.
         SamplingError: if the metric is zero all over, or fewer than 10 draws carry the mean.
-        PriorError: if the prior does not fit or is to be fitted.
+        PriorError: if the prior does not fit, or something in it is to be fitted.
         CapacityError: if no exact route fits in memory.
     """
-    if draws < 2:
-        raise choice_error("draws", draws, ["a whole number from 2 up"])
+    check_whole("draws", draws, 2)
+    check_seed(seed)
     if prior is not None and radius is not None:
         raise choice_error("radius", radius, ["None, as a prior is given"])
     F = fisher(model, data, likelihood, parameters)

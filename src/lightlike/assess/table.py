@@ -17,6 +17,7 @@ from lightlike.errors import LightlikeError, choice_error
 from lightlike.length.codelength import CodeLength, finite
 from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.description import UNITS
+from lightlike.length.numbers import check_seed, check_whole
 from lightlike.length.priors import Prior
 from lightlike.length.regular import Bounds
 from lightlike.metric.fisher import Fisher
@@ -170,9 +171,11 @@ def table(
         units: "nats" or "bits".
 
     Raises:
-        ChoiceError: if an entry or unit is unknown.
+        ChoiceError: if an entry or unit is unknown, or draws or seed are no whole numbers.
     """
     _check_units(units)
+    check_whole("draws", draws, 1)
+    check_seed(seed)
     known = {entry.name: entry for entry in ENTRIES}
     for name in include or ():
         if name not in known:

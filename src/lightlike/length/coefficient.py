@@ -8,6 +8,7 @@ from typing import Any
 
 from lightlike.errors import choice_error
 from lightlike.length.description import UNITS
+from lightlike.length.numbers import check_whole
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,7 @@ class LearningCoefficient:
         Raises:
             ChoiceError: if m is not a whole number from 1 up.
         """
-        if multiplicity < 1 or multiplicity != int(multiplicity):
-            raise choice_error("multiplicity", multiplicity, ["a whole number from 1 up"])
+        check_whole("multiplicity", multiplicity, 1)
         log = math.log(self.observations)
         term = 0.0
         if multiplicity > 1:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import ChoiceError, choice_error
+from lightlike.length.numbers import is_whole
 from lightlike.length.prior import ResolvedPrior
 from lightlike.problem.problem import Problem
 
@@ -48,8 +49,7 @@ def prior_draws(prior: ResolvedPrior, draws: int, seed: int) -> Iterator[Tensor]
 
 def check_draws(draws: int, *, fewest: int = 2, even: bool = False, option: str = "draws") -> None:
     """Raise a ChoiceError unless there are enough."""
-    whole = isinstance(draws, int) and not isinstance(draws, bool)
-    if not whole or draws < fewest or (even and draws % 2):
+    if not is_whole(draws) or draws < fewest or (even and draws % 2):
         kind = "an even number" if even else "a whole number"
         raise choice_error(option, draws, [f"{kind}, {fewest} or more"])
 

@@ -19,6 +19,7 @@ from lightlike.length.eigenbasis import eigenbasis
 from lightlike.length.layer_evidence import LOG_RANGE, fit_layers
 from lightlike.length.layerwise import PerLayer
 from lightlike.length.prior import Prior, ResolvedPrior
+from lightlike.length.priors import Isotropic
 from lightlike.metric.root import Root
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
@@ -36,11 +37,18 @@ def settle(
         gradient: ∇NLL_total(θ̂), None without labels.
 
     Raises:
-        PriorError: if the prior does not fit, or its evidence has no maximum.
+        PriorError: if the prior does not fit, its evidence has no maximum, or it is one of one's
+            own that says it is to be fitted.
     """
     resolved = prior.resolve(problem)
     if not prior.by_evidence:
         return resolved
+    if not isinstance(prior, Isotropic | PerLayer):
+        raise PriorError(
+            f"How the evidence fits a {type(prior).__name__} is not known.",
+            "Of a prior of one's own nothing says which numbers may move.",
+            "Give them, or take Isotropic('evidence') or PerLayer('evidence').",
+        )
     if isinstance(prior, PerLayer) and _is_sketch(decomposition):
         raise PriorError(
             "Variances of layers are not fitted to sketches.",

@@ -18,6 +18,7 @@ from torch import Tensor
 from lightlike.errors import CapacityError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
 from lightlike.length.observed import LARGEST, NULL, observe, require_labels
+from lightlike.length.optimum import REMEDY, far
 from lightlike.length.roots import inverse_roots
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
@@ -42,6 +43,10 @@ def tic(F: Fisher, *, method: str = "auto") -> CodeLength:
         method: "hessian" (𝒥 by double backward; D ≤ 2,000), "ggn" (Î in place of 𝒥, any D for which
             Î has an exact route), or "auto": "hessian" where D allows. The record says which.
 
+    Returns:
+        The length. Its record holds the Newton decrement ½ gᵀ(N𝒥)⁺g of the gradient g, and it has a
+        warning if that is more than half of tr(𝒥⁺ Ĵ), or half a nat where the trace is below 1.
+
     Raises:
         UndefinedError: without labels; if 𝒥 has a negative eigenvalue; if scores do not lie in the
             range of their covariance.
@@ -61,6 +66,7 @@ def tic(F: Fisher, *, method: str = "auto") -> CodeLength:
         trace, record = _by_hessian(F, scores)
     else:
         trace, record = _by_metric(F, scores)
+    wrong = far(record["decrement"], trace)
     return CodeLength(
         name="tic",
         total=nll + trace,
@@ -69,6 +75,7 @@ def tic(F: Fisher, *, method: str = "auto") -> CodeLength:
         kind="exact",
         observations=problem.survey.observations,
         note=NOTE,
+        warnings=(f"{wrong} {REMEDY}",) if wrong else (),
         record={"trace": trace, "curvature": method, **record},
     )
 
@@ -102,7 +109,7 @@ def whitened_scores(problem: Problem) -> Tensor:
     return torch.cat(found)
 
 
-def _by_hessian(F: Fisher, scores: Tensor) -> tuple[float, dict[str, object]]:
+def _by_hessian(F: Fisher, scores: Tensor) -> tuple[float, dict[str, float]]:
     found = observe(F.problem, "TIC")
     values, vectors = found.eigen()
     decrement = found.decrement(values, vectors)
@@ -116,9 +123,12 @@ def _by_hessian(F: Fisher, scores: Tensor) -> tuple[float, dict[str, object]]:
     return trace, {"rank": len(values), "decrement": decrement}
 
 
-def _by_metric(F: Fisher, scores: Tensor) -> tuple[float, dict[str, object]]:
+def _by_metric(F: Fisher, scores: Tensor) -> tuple[float, dict[str, float]]:
     left = columns_of(F)
-    return float(_combined(left, scores).square().sum()), {"rank": left.shape[1]}
+    # The gradient is √N Aᵀc with c all scores: ½ gᵀ(N Î)⁺g of it is ½ |Uᵀc|².
+    decrement = 0.5 * float((left.T @ scores.reshape(-1)).square().sum())
+    trace = float(_combined(left, scores).square().sum())
+    return trace, {"rank": left.shape[1], "decrement": decrement}
 
 
 def columns_of(F: Fisher) -> Tensor:

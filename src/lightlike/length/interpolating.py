@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from numbers import Real
 
 import torch
 
-from lightlike.errors import EstimateError, choice_error
+from lightlike.errors import EstimateError
 from lightlike.length.description import DescriptionLength
 from lightlike.length.draws import LogMean, check_draws, check_precision, prior_draws
 from lightlike.length.evidence import settle
 from lightlike.length.gaussian import expand, razor_under
-from lightlike.length.prior import Prior, ResolvedPrior
+from lightlike.length.numbers import check_positive, check_seed
+from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.spectrum.decomposition import decompose
@@ -32,7 +32,7 @@ REMEDY = "Take more draws, a larger epsilon, or a narrower prior."
 
 
 def interpolating(
-    F: Fisher, *, prior: Prior, epsilon: float, draws: int = 100, seed: int = 0
+    F: Fisher, *, prior: Prior | None = None, epsilon: float, draws: int = 100, seed: int = 0
 ) -> DescriptionLength:
     """The razor under p(θ) ∝ exp(−½ δᵀΣ⁻¹δ) det(Î(θ) + εI)^½, with its standard error.
 
@@ -41,7 +41,7 @@ def interpolating(
 
     Args:
         F: From `lightlike.fisher`; in float64.
-        prior: Its Gaussian part, from `lightlike.priors`.
+        prior: Its Gaussian part, from `lightlike.priors`; N(0, I) unless given.
         epsilon: ε > 0, in the units of eigenvalues of Î.
         draws: Of θ, 2 or more.
         seed: Of the draws.
@@ -50,14 +50,16 @@ def interpolating(
         A `DescriptionLength` with `prior_term`, `stderr` and `effective_draws`.
 
     Raises:
-        ChoiceError: if ε is not a positive number, or there are fewer than two draws.
+        ChoiceError: if ε is not a positive number, prior or seed are none, or there are fewer than
+            two draws.
         EstimateError: if the draws say nothing of the mean: few of them make up nearly all of it,
             or θ̂, though a likely point of the prior, lies where none of them does.
         PriorError: if the prior does not fit.
     """
     check_draws(draws)
-    if not (isinstance(epsilon, Real) and 0.0 < epsilon < math.inf):
-        raise choice_error("epsilon", epsilon, ["a finite number above 0"])
+    check_positive("epsilon", epsilon)
+    check_seed(seed)
+    prior = resolve_prior(prior)
     check_precision(F.problem)
     problem, expansion, decomposition = F.problem, expand(F.problem), F.decomposition()
     resolved = settle(problem, prior, decomposition, expansion.gradient)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
 
 from lightlike.errors import PriorError, choice_error
+from lightlike.length.numbers import is_finite
 from lightlike.length.prior import Mean, Prior, named_mean
 from lightlike.problem.parameters import Entry, Selection
 
@@ -52,7 +51,7 @@ class PerLayer(Prior):
                 )
             return
         for key, value in self.variance.items():
-            number = isinstance(value, Real) and math.isfinite(value) and value >= 0
+            number = is_finite(value) and not isinstance(value, str) and value >= 0
             if not number and value != EVIDENCE:
                 raise PriorError(
                     f"PerLayer gives {key!r} the variance {value!r}.",

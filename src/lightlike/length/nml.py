@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from lightlike.errors import DataError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
+from lightlike.length.numbers import check_positive, is_whole
 from lightlike.problem.likelihoods import Bernoulli, Categorical
 from lightlike.problem.problem import Problem
 
@@ -66,7 +66,7 @@ def log_multinomial_complexity(n: int, categories: int) -> float:
         ChoiceError: if n or K is not a whole number, 1 or more, or n is above 10⁹.
     """
     for name, value in (("n", n), ("categories", categories)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= value <= MOST:
+        if not is_whole(value) or not 1 <= value <= MOST:
             raise choice_error(name, value, [f"a whole number from 1 to {MOST:,}"])
     if categories == 1:
         return 0.0
@@ -170,14 +170,13 @@ def nml_location(
         clipped: Code all data sets, not only those whose mean is within bounds.
 
     Raises:
-        DataError: if y is empty or not finite.
+        DataError: if y is empty, ragged, complex, not made of numbers, or not finite.
         ChoiceError: if R or s² is not positive.
         UndefinedError: if the mean is out of bounds and `clipped` is false.
     """
-    for name, value in (("radius", radius), ("variance", variance)):
-        if not isinstance(value, Real) or not 0 < value < math.inf:
-            raise choice_error(name, value, ["a finite number above 0"])
-    data = torch.as_tensor(y, dtype=torch.float64).detach().cpu()
+    check_positive("radius", radius)
+    check_positive("variance", variance)
+    data = _observations(y)
     data = data.unsqueeze(-1) if data.ndim == 1 else data
     if data.ndim != 2 or not data.numel() or not bool(torch.isfinite(data).all()):
         raise DataError(
@@ -209,6 +208,21 @@ def nml_location(
         note="Exact minimax code of labels without inputs, their mean within bounds.",
         record={"complexity": complexity, "radius": float(radius), "clipped": clipped},
     )
+
+
+def _observations(y: Tensor | Sequence[float]) -> Tensor:
+    """Observations as a float64 tensor on the CPU."""
+    why, remedy = "Each needs m real numbers.", "Pass a tensor (n,) or (n, m) of real numbers."
+    try:
+        data = torch.as_tensor(y).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"The observations are no array of numbers ({error}).", why, remedy
+        ) from error
+    if data.is_complex():
+        raise DataError("The observations are complex.", why, remedy)
+    # From the original, as a list of Python floats would be rounded to float32 by the way.
+    return torch.as_tensor(y, dtype=torch.float64).detach().cpu()
 
 
 def _whole(counts: Counts) -> np.ndarray:

@@ -32,7 +32,7 @@ from lightlike.length.gaussian import (
     shift_frozen,
 )
 from lightlike.length.layer_evidence import LOG_RANGE
-from lightlike.length.prior import Prior, ResolvedPrior
+from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Gaussian
@@ -61,20 +61,21 @@ class NoiseVariance:
         return self.variance
 
 
-def noise_variance(F: Fisher, *, prior: Prior) -> NoiseVariance:
+def noise_variance(F: Fisher, *, prior: Prior | None = None) -> NoiseVariance:
     """The s² of N(h, s² I) under which the labels have the shortest Gaussian razor.
 
     Args:
         F: From `lightlike.fisher` with a Gaussian likelihood of any variance, labels, in float64.
-        prior: From `lightlike.priors`; one that is fitted by the evidence is fitted together with
-            s², in turns.
+        prior: From `lightlike.priors`, N(0, I) unless given; one that is fitted by the
+            evidence is fitted together with s², in turns.
 
     Raises:
-        ChoiceError: for another likelihood.
+        ChoiceError: for another likelihood, or a prior that is none.
         DataError: without labels.
         EstimateError: if the razor falls all the way to s² → 0 or ∞, or turns do not settle.
         PriorError: if the prior does not fit, or its evidence has no maximum.
     """
+    prior = resolve_prior(prior)
     likelihood = F.problem.likelihood
     if type(likelihood) is not Gaussian:
         raise choice_error("likelihood", likelihood, ["Gaussian(variance=...)"])

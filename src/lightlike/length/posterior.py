@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from lightlike.errors import CapacityError, ParameterError, choice_error
-from lightlike.length.gaussian import expand, gaussian_razor, in_prior_units
+from lightlike.length.evidence import settle
+from lightlike.length.gaussian import Expansion, expand, in_prior_units, scaled_by
+from lightlike.length.numbers import check_seed, is_whole
 from lightlike.length.observed import require_labels
-from lightlike.length.priors import Isotropic, Prior, resolve_prior
+from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.roots import inverse_roots
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
-from lightlike.spectrum.decomposition import Decomposition
 
 # Draws made together; a part of what the seed means.
 TOGETHER = 32
@@ -42,7 +42,8 @@ def laplace_draws(
 
     Args:
         F: From `lightlike.fisher`.
-        prior: From `lightlike.priors`; N(0, I) unless given.
+        prior: From `lightlike.priors`; N(0, I) unless given. What is to be fitted by the evidence
+            is fitted first.
         draws: How many, 2 or more.
         seed: Of a generator of their own.
         centre: "point": θ̂, as it stands. "expansion": the maximum of the quadratic expansion of
@@ -51,26 +52,27 @@ def laplace_draws(
 
     Raises:
         ChoiceError: if an option is not one.
-        PriorError: if the prior does not fit.
+        PriorError: if the prior does not fit, or its evidence has no maximum.
         CapacityError: if the prior is too wide for float64, or no exact route fits.
     """
-    if not isinstance(draws, Integral) or isinstance(draws, bool) or draws < 2:
+    if not is_whole(draws) or draws < 2:
         raise choice_error("draws", draws, ["a whole number, 2 or more", "a tensor (n, D)"])
+    check_seed(seed)
     if centre not in CENTRES:
         raise choice_error("centre", centre, [*map(repr, CENTRES)])
     problem = F.problem.reference
     if problem is not F.problem:
         F = Fisher(Root(problem))
-    prior = _settled(F, resolve_prior(prior))
-    resolved = prior.resolve(problem)
-    decomposition, n = F.decomposition(), problem.survey.observations
+    n, given = problem.survey.observations, resolve_prior(prior)
+    # A gradient is for what is fitted, and for the step to the expansion's maximum.
+    if centre == "expansion":
+        require_labels(problem, "maximum of the posterior's expansion")
+    wanted = given.by_evidence or centre == "expansion"
+    expansion = expand(problem) if wanted else Expansion(None, None)
+    resolved = settle(problem, given, F.decomposition(), expansion.gradient)
     sigma = resolved.variance.sqrt()
-    root = F.root.scaled(sigma)
-    if isinstance(prior, Isotropic):
-        shifted = decomposition.explicit.shifted(n * float(resolved.variance[0]))
-    else:
-        scaled = Decomposition(root, decomposition.route, decomposition.budget)
-        shifted = scaled.explicit.shifted(float(n))
+    root, decomposition, scale = scaled_by(resolved, F.decomposition(), n)
+    shifted = decomposition.explicit.shifted(scale)
     if shifted.condition > STIFF:
         raise CapacityError(
             f"N λ_1 in units of the prior is {shifted.condition:.1g}.",
@@ -87,10 +89,8 @@ def laplace_draws(
 
     middle = torch.where(resolved.variance > 0, problem.theta, resolved.mean)
     if centre == "expansion":
-        require_labels(problem, "maximum of the posterior's expansion")
-        gradient = expand(problem).gradient
-        assert gradient is not None
-        z, b = in_prior_units(problem, resolved, gradient)
+        assert expansion.gradient is not None
+        z, b = in_prior_units(problem, resolved, expansion.gradient)
         middle = middle - sigma * shrink((b + z)[:, None])[:, 0]
     generator = torch.Generator().manual_seed(seed)
     step = math.sqrt(n)
@@ -181,11 +181,3 @@ def _linearised(F: Fisher, thetas: Tensor) -> Tensor:
         nll = [problem.likelihood.nll(h + shift[..., c], y) for c in range(len(thetas))]
         found.append(-torch.stack(nll).double().cpu())
     return torch.cat(found, 1)
-
-
-def _settled(F: Fisher, prior: Prior) -> Prior:
-    """The prior with its variance fitted, if it is to be."""
-    if isinstance(prior, Isotropic) and prior.by_evidence:
-        length = gaussian_razor(F.problem, prior, F.decomposition(), expand(F.problem))
-        return Isotropic(float(length.prior["variance"]), prior.mean)
-    return prior

@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +24,8 @@ from torch import Tensor, nn
 from lightlike import store
 from lightlike.errors import StoreError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
+from lightlike.length.likeness import digest_of_function
+from lightlike.length.numbers import is_whole
 from lightlike.length.sequence import Sequence as Items
 from lightlike.length.sequence import code, inputs_of, read_sequence, seeded
 from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
@@ -104,8 +105,13 @@ def prequential(
             only), or a model that has seen none of the data.
         out: A file that is brought up to date after each block; a later call that is interrupted,
             or the same call again, goes on from there to the same bits.
-        tag: Anything that tells this training function from others of the same name, such as its
-            settings; part of the fingerprint that the file is recognised by.
+        tag: Anything that tells this training function from others that look alike; part of the
+            fingerprint that the file is recognised by. The fingerprint sees the function's code and
+            the numbers, texts and tensors in its closure, defaults, `functools.partial` arguments
+            and, of a method or callable object, attributes. It does not see lists and sets in
+            closure or attributes (a function may write there), other objects (their class only),
+            globals, and the code of functions that are called by global names: where these differ
+            between runs, tell them apart by a tag.
         progress: "auto", True or False.
 
     Raises:
@@ -120,10 +126,10 @@ def prequential(
     likelihood = resolve_likelihood(likelihood)
     ends = _ends(schedule, items.size)
     given = tuple(seeds)
-    if not given or len(set(given)) < len(given) or not all(map(_is_whole, given)):
+    if not given or len(set(given)) < len(given) or not all(map(is_whole, given)):
         raise choice_error("seeds", seeds, ["distinct whole numbers, one or more"])
     if order is not None:
-        if not _is_whole(order):
+        if not is_whole(order):
             raise choice_error("order", order, ["None", "a whole number"])
         generator = torch.Generator().manual_seed(order)
         items = items.ordered(torch.randperm(items.size, generator=generator))
@@ -166,6 +172,7 @@ class _Run:
             "seeds": list(seeds),
             "initial": initial if isinstance(initial, str) else _digest(initial),
             "train": f"{getattr(train, '__module__', '')}.{name}",
+            "settings": digest_of_function(train),
             "tag": tag,
         }
 
@@ -248,17 +255,13 @@ def _ends(schedule: Sequence[int] | None, items: int) -> tuple[int, ...]:
         return doubling(items, min(FIRST, max(1, items // 2)))
     ends = tuple(schedule)
     rising = all(a < b for a, b in zip((0, *ends), ends, strict=False))
-    if not (ends and all(map(_is_whole, ends)) and rising and ends[-1] == items):
+    if not (ends and all(map(is_whole, ends)) and rising and ends[-1] == items):
         raise choice_error(
             "schedule",
             schedule,
             ["None", f"ascending block ends, the last one {items} (all items)"],
         )
     return tuple(int(end) for end in ends)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _digest(model: nn.Module) -> str:

@@ -108,7 +108,7 @@ def named_vector(
         PriorError: if a selected parameter is missing or its tensor has another shape.
     """
     if not isinstance(values, Mapping):
-        if not isinstance(values, Real):
+        if not isinstance(values, Real) or isinstance(values, bool):
             raise PriorError(
                 f"The prior's {what} is a {type(values).__name__}.",
                 "Which entry belongs to which parameter is not known.",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 
 import torch
 from torch import Tensor
@@ -13,6 +11,7 @@ from torch import Tensor
 from lightlike.errors import PriorError, choice_error
 from lightlike.length.initialisation import FromInitialisation
 from lightlike.length.layerwise import PerLayer
+from lightlike.length.numbers import is_finite
 from lightlike.length.prior import Mean, Prior, ResolvedPrior, named_mean, named_vector
 from lightlike.problem.parameters import Selection
 
@@ -44,9 +43,7 @@ class Isotropic(Prior):
         if isinstance(self.variance, str):
             if self.variance != "evidence":
                 raise choice_error("variance", self.variance, ["a positive number", "'evidence'"])
-        elif not (
-            isinstance(self.variance, Real) and math.isfinite(self.variance) and self.variance > 0
-        ):
+        elif not is_finite(self.variance) or not self.variance > 0:
             raise PriorError(
                 f"Isotropic(variance={self.variance!r}) is not a proper prior.",
                 "Only a finite positive variance gives a code length.",
@@ -79,7 +76,7 @@ class PerParameter(Prior):
     Args:
         variance: A vector (D,) in the order of the selected parameters, or a mapping from every
             selected parameter's name to a number or a tensor of its shape. 0 holds a parameter at
-            its mean.
+            its mean. A name that no parameter of the model has is an error.
         mean: μ: 0, another number, or a state dict.
     """
 
@@ -97,6 +94,7 @@ class PerParameter(Prior):
                     "Give one number each, in the order of the model's parameters.",
                 )
             return self.variance.detach().to(like.device, torch.float64)
+        self._check_names(self.variance, selection)
         return named_vector(self.variance, selection, like, "variance")
 
     def describe(self) -> dict[str, object]:
@@ -105,6 +103,17 @@ class PerParameter(Prior):
             "name": "per_parameter",
             "mean": named_mean(self.mean),
         }
+
+    @staticmethod
+    def _check_names(names: object, selection: Selection) -> None:
+        known = {n for entry in selection.entries for n in (entry.name, *entry.aliases)}
+        for name in names if isinstance(names, Mapping) else ():
+            if name not in known and name not in selection.excluded:
+                raise PriorError(
+                    f"PerParameter's {name!r} gives no parameter its variance.",
+                    "It may be misspelt, and another parameter go without what was meant for it.",
+                    f"The parameters are: {', '.join(map(repr, sorted(known)))}.",
+                )
 
 
 def resolve_prior(prior: Prior | None) -> Prior:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import PriorError, SamplingError, choice_error
-from lightlike.length.priors import Isotropic, Prior
+from lightlike.length.numbers import check_positive, check_whole, is_finite
+from lightlike.length.priors import Prior
 from lightlike.metric.fisher import Fisher
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
@@ -148,8 +149,9 @@ def scale_of(n: int, gamma: float) -> float:
     Raises:
         ChoiceError: if γ is not in (0, 1], or κ ≤ 1.
     """
-    if not 0.0 < gamma <= 1.0:
+    if not is_finite(gamma) or not 0.0 < gamma <= 1.0:
         raise choice_error("gamma", gamma, ["a number above 0, at most 1"])
+    check_whole("n", n, 1)
     kappa = gamma * n / (2.0 * math.pi * math.log(n)) if n > 1 else 0.0
     if not kappa > 1.0 or not math.isfinite(kappa):
         raise choice_error(
@@ -172,8 +174,7 @@ def draw_ball(problem: Problem, radius: float, draws: int, seed: int) -> Tensor:
     Raises:
         ChoiceError: if the radius is not a finite number above 0.
     """
-    if not 0.0 < radius < math.inf:
-        raise choice_error("radius", radius, ["a finite number above 0"])
+    check_positive("radius", radius)
     theta = problem.theta
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(draws, len(theta), generator=generator, dtype=torch.float64)
@@ -189,11 +190,11 @@ def draw_prior(problem: Problem, prior: Prior, draws: int, seed: int) -> Tensor:
     Raises:
         PriorError: if it does not fit, or its variance is to be fitted to the data.
     """
-    if isinstance(prior, Isotropic) and prior.by_evidence:
+    if prior.by_evidence:
         raise PriorError(
-            "The prior's variance is to be fitted to the data.",
+            "Variances of the prior are to be fitted to the data.",
             "The region must be fixed before its dimension can be taken.",
-            "Give the variance as a number.",
+            "Give them as numbers.",
         )
     resolved = prior.resolve(problem)
     generator = torch.Generator().manual_seed(seed)

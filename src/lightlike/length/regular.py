@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 from lightlike.errors import CapacityError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
+from lightlike.length.numbers import check_seed, check_whole, is_finite
 from lightlike.length.observed import observe, require_labels, require_second_derivatives
 from lightlike.length.prior import named_vector
 from lightlike.length.volume import Region, Volume
@@ -69,9 +69,9 @@ def rissanen(
     problem = F.problem.reference
     if method not in METHODS:
         raise choice_error("method", method, [*map(repr, METHODS)])
-    if not isinstance(draws, Integral) or draws < 2:
-        raise choice_error("draws", draws, ["a whole number, 2 or more"])
-    if not 1e-13 <= tolerance < 1:
+    check_whole("draws", draws, 2)
+    check_seed(seed)
+    if not is_finite(tolerance) or not 1e-13 <= tolerance < 1:
         raise choice_error("tolerance", tolerance, ["a number from 1e-13 to below 1"])
     if (bounds is None) == (volume is None):
         raise choice_error("bounds", bounds, ["bounds of the region, or else volume=..."])
@@ -123,17 +123,11 @@ def resolve_bounds(bounds: Bounds, problem: Problem) -> Tensor:
     """
     size = problem.parameters
     if isinstance(bounds, Mapping):
-        sides = [
-            {
-                name: torch.as_tensor(pair, dtype=torch.float64)[..., k]
-                for name, pair in bounds.items()
-            }
-            for k in (0, 1)
-        ]
+        sides = [{name: _sides(pair)[..., k] for name, pair in bounds.items()} for k in (0, 1)]
         like = problem.theta
         box = torch.stack([named_vector(s, problem.selection, like, "bounds") for s in sides], 1)
     else:
-        box = torch.as_tensor(bounds, dtype=torch.float64)
+        box = _sides(bounds)
         if box.shape == (2,):
             box = box.expand(size, 2)
     if box.shape != (size, 2):
@@ -151,6 +145,17 @@ def resolve_bounds(bounds: Bounds, problem: Problem) -> Tensor:
             "Give bounds low < high, and leave fixed parameters out with parameters=....",
         )
     return box.cpu()
+
+
+def _sides(given: object) -> Tensor:
+    """Lower and upper bounds as a float64 tensor (..., 2)."""
+    try:
+        sides = torch.as_tensor(given)
+        if sides.ndim and sides.shape[-1] == 2 and not sides.is_complex():
+            return torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise choice_error("bounds", given, ["(low, high)", "a pair (low, high) a parameter"])
 
 
 def _check_size(problem: Problem) -> None:
@@ -211,7 +216,7 @@ def _volume(
     region: Region, volume: float | None, method: str, draws: int, seed: int, tolerance: float
 ) -> tuple[Volume, str]:
     if volume is not None:
-        if not isinstance(volume, Real) or not 0 < volume < math.inf:
+        if not is_finite(volume) or not volume > 0:
             raise UndefinedError(
                 f"The volume is {volume!r}.",
                 "The length takes its logarithm.",

@@ -27,6 +27,7 @@ from lightlike.length.convergence import (
     potential_scale_reduction,
 )
 from lightlike.length.langevin import walk
+from lightlike.length.numbers import check_positive, check_seed, check_whole
 from lightlike.length.potential import Potential
 from lightlike.length.sampling import sample
 from lightlike.metric.root import Root
@@ -77,12 +78,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, least in (("chains", 2), ("draws", 8), ("burn_in", 0), ("steps", 1)):
-            if getattr(self, name) < least:
-                raise choice_error(name, getattr(self, name), [f"a whole number from {least} up"])
+            check_whole(name, getattr(self, name), least)
+        check_seed(self.seed)
         for name in ("temperature", "localisation", "step_size"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise choice_error(name, value, ["a finite number above 0"])
+            if value is not None:
+                check_positive(name, value)
         if self.method not in ("reference", "difference"):
             raise choice_error("method", self.method, ["'reference'", "'difference'"])
 

@@ -1,0 +1,37 @@
+"""Whether an option is a number of the kind that is asked for; True and False are none."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import TypeGuard
+
+from lightlike.errors import choice_error
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is an integer."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether it is a finite real number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_whole(option: str, value: object, least: int) -> None:
+    """Raise a ChoiceError unless a value is a whole number from `least` up."""
+    if not is_whole(value) or value < least:
+        raise choice_error(option, value, [f"a whole number, {least} or more"])
+
+
+def check_positive(option: str, value: object) -> None:
+    """Raise a ChoiceError unless a value is a finite number above 0."""
+    if not is_finite(value) or not value > 0:
+        raise choice_error(option, value, ["a finite number above 0"])
+
+
+def check_seed(seed: object) -> None:
+    """Raise a ChoiceError unless a value can seed a generator."""
+    if not is_whole(seed) or not -(2**63) <= seed < 2**63:
+        raise choice_error("seed", seed, ["a whole number"])
