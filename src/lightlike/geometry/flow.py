@@ -43,8 +43,9 @@ def walk(
 
     At each point the objective's way down is projected on the radical of *that* point, the null
     space of A(θ), and a Gauss–Newton step of least norm in the screen brings the predictions back
-    to the start's. A step is halved until the measured divergence, the mean over observations of
-    KL(p(· | x_i, θ_0) ‖ p(· | x_i, θ)), is within the budget and the objective is lower.
+    to the start's. A step is halved, and tried with less of the way back, until the measured
+    divergence, the mean over observations of KL(p(· | x_i, θ_0) ‖ p(· | x_i, θ)), is within the
+    budget and the objective is lower.
 
     With ε > 0 the radical is a soft one: of a direction of eigenvalue λ of Î the share ε/(λ + ε)
     is left free, as is optimal for a quadratic objective that is weighed against the divergence
