@@ -125,7 +125,8 @@ def plot_sources(
         ChoiceError: if a dimension is negative.
     """
     if not isinstance(sources, Sequence):
-        sources, unexplained = sources.sources, sources.unexplained
+        unexplained = sources.unexplained
+        sources = sources.sources
     triples = [s if isinstance(s, tuple) else (s.kind, s.where, s.dimension) for s in sources]
     rows = [*triples, ("unexplained", "", unexplained)]
     if min(size for *_, size in rows) < 0:

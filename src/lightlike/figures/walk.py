@@ -97,7 +97,8 @@ def plot_walk(
         ChoiceError: if a column is missing, or columns differ in length.
     """
     if not isinstance(trace, Mapping | Sequence):
-        trace, budget = trace.steps, trace.budget if budget is None else budget
+        budget = trace.budget if budget is None else budget
+        trace = trace.steps
     walk = _columns(trace, NAMES)
     trails = [control] if isinstance(control, Mapping) else list(control)
     controls = [t if isinstance(t, Trail) else _trail(t) for t in trails]
