@@ -108,7 +108,7 @@ def test_what_cannot_be_explained():
     for other in (F.root, torch.eye(3), type(F)(F.root.scaled(torch.ones(38)))):
         with pytest.raises(ll.errors.ChoiceError, match=r"lightlike\.fisher"):
             ll.explain(other)
-    for tolerance in (-1.0, 1.0, float("nan")):
+    for tolerance in (-1.0, 1.0, float("nan"), "a"):
         with pytest.raises(ll.errors.ChoiceError, match="tolerance"):
             ll.explain(F, tolerance=tolerance)
 

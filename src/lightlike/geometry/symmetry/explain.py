@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 import torch
@@ -64,7 +65,8 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
     whole = isinstance(F, Fisher) and F.root.weights is None and F.root.layer is None
     if not whole or F.problem.draws is not None:
         raise choice_error("F", type(F).__name__, ["a matrix that lightlike.fisher made"])
-    if tolerance is not None and not 0.0 <= tolerance < 1.0:
+    share = isinstance(tolerance, Real) and 0.0 <= tolerance < 1.0
+    if tolerance is not None and not share:
         raise choice_error("tolerance", tolerance, ["None", "a number from 0 to below 1"])
     spectrum = F.decomposition().spectrum
     found = dimension_of(spectrum)
