@@ -70,12 +70,45 @@ def test_what_cannot_be_certified():
         ll.dimension(F, explanation=ll.explain(F, tolerance=1e-6))
 
 
+def twins(apart, activation=nn.Tanh):
+    """Two hidden units whose incoming weights differ by a given amount."""
+    model = nn.Sequential(nn.Linear(2, 2), activation(), nn.Linear(2, 1)).double()
+    with torch.no_grad():
+        for place, p in enumerate(model.parameters()):
+            p.copy_(normal(*p.shape, seed=place))
+        for p in (model[0].weight, model[0].bias):
+            p[1] = p[0] + apart
+    return model
+
+
+def test_an_explanation_of_another_point_proves_nothing():
+    x = normal(40, 2)
+    equal, nearly = (ll.fisher(twins(apart), (x,), "gaussian") for apart in (0.0, 1e-10))
+    foreign = ll.explain(equal)
+    assert foreign.shape == nearly.root.shape
+    assert not ll.dimension(nearly, certify=True).proven_twice
+    assert ll.dimension(equal, explanation=foreign).proven_twice
+    others = [
+        nearly,
+        ll.fisher(twins(0.0), (normal(40, 2, seed=9),), "gaussian"),
+        ll.fisher(twins(0.0), (x,), ll.likelihoods.Gaussian(variance=2.0)),
+        ll.fisher(twins(0.0, nn.SiLU), (x,), "gaussian"),
+    ]
+    for F in others:
+        with pytest.raises(ll.errors.ChoiceError, match="of another"):
+            ll.dimension(F, explanation=foreign)
+    same = equal.at(equal.problem.theta)
+    assert ll.dimension(same, explanation=foreign) == ll.dimension(equal, certify=True)
+    with pytest.raises(ll.errors.ChoiceError, match="explanation=3"):
+        ll.dimension(equal, explanation=3)
+
+
 def test_what_cannot_be_explained():
     F = fisher()
     for other in (F.root, torch.eye(3), type(F)(F.root.scaled(torch.ones(38)))):
         with pytest.raises(ll.errors.ChoiceError, match=r"lightlike\.fisher"):
             ll.explain(other)
-    for tolerance in (-1.0, 1.0, float("nan")):
+    for tolerance in (-1.0, 1.0, float("nan"), "a"):
         with pytest.raises(ll.errors.ChoiceError, match="tolerance"):
             ll.explain(F, tolerance=tolerance)
 

@@ -27,7 +27,7 @@ def test_projections(n, h, head, act, seed, vectors):
         patch.setattr(iterative, "VECTORS", vectors)
         model = fill(mlp([3, h, 3], act).double(), seed)
         F = ll.fisher(model, (normal(n, 3, seed=seed),), head)
-        radical, screen = ll.subspaces(F, "iterative", steps=3000)
+        radical, screen = ll.subspaces(F, "iterative", tolerance=1e-10, steps=3000)
         v = normal(F.shape[0], 2, seed=seed + 1)
         split = screen.split(v)
     A, s, W = naive(F, int(ll.dimension(F)))
@@ -123,7 +123,14 @@ def test_auto_iterates_where_nothing_else_fits():
 
 def test_a_tolerance_is_of_the_iteration():
     F = ll.fisher(fill(mlp([3, 2], "tanh").double(), 0), (normal(4, 3),), "gaussian")
-    for method, tolerance in (("gram", 1e-8), ("iterative", 0.0), ("iterative", 2.0)):
+    for options in ({"method": "foo"}, {"steps": "a"}, {"precision": "a"}, {"tolerance": "a"}):
+        with pytest.raises(ll.errors.ChoiceError, match=next(iter(options))):
+            ll.subspaces(F, **options)
+    with pytest.raises(ll.errors.ChoiceError, match="'iterative'"):
+        ll.subspaces(F, "foo")
+    for method, tolerance in (
+        ("gram", 1e-8), ("auto", 1e-3), ("iterative", 0.0), ("iterative", 2.0),
+    ):  # fmt: skip
         with pytest.raises(ll.errors.ChoiceError, match="tolerance"):
             ll.subspaces(F, method, tolerance=tolerance)
 
@@ -135,3 +142,17 @@ def test_nothing_is_felt_at_all():
     v = normal(6)
     assert torch.equal(radical.project(v), v)
     assert not screen.solve(v).any()
+
+
+def test_faint_directions_are_not_called_null():
+    """A last weight near 0 makes small singular values, of which none is 0."""
+    model = fill(mlp([2, 3, 1], "tanh").double(), 0)
+    with torch.no_grad():
+        model[2].weight.mul_(1e-9)
+    F = ll.fisher(model, (normal(40, 2),), "gaussian")
+    radical, _ = ll.subspaces(F, memory="1 KB")
+    assert radical.method == "iterative"
+    assert int(ll.dimension(F)) == F.shape[0]
+    first = torch.eye(F.shape[0], dtype=torch.float64)[0]
+    assert not radical.contains(first)
+    assert float(radical.project(first).norm()) < 1e-2

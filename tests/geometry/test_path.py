@@ -43,7 +43,7 @@ def test_gaussian_location_is_euclidean_over_sigma():
     assert float(length) == pytest.approx(12.0, rel=1e-14)
     assert length.segments == pytest.approx((10.0, 2.0))
     assert length.error < 1e-12
-    assert length.evaluations == 2 * 3 * 4
+    assert length.evaluations == 2 * 8 * 3 * 4
 
 
 def test_softmax_biases_against_an_integral_over_the_simplex():
@@ -131,6 +131,9 @@ def test_what_is_no_path_is_refused():
         ll.fisher_length(F, [theta])
     with pytest.raises(ll.errors.ChoiceError, match="between 0 and 1"):
         ll.fisher_length(F, [theta, theta], relative_error=0.0)
+    for options in ({"relative_error": "a"}, {"evaluations": -3}):
+        with pytest.raises(ll.errors.ChoiceError, match=next(iter(options))):
+            ll.fisher_length(F, [theta, theta], **options)
     with pytest.raises(ll.errors.ParameterError, match=r"\(3,\)"):
         ll.fisher_length(F, [theta, torch.zeros(3)])
 
@@ -138,6 +141,27 @@ def test_what_is_no_path_is_refused():
 def test_an_error_that_is_not_reached_is_no_length():
     F = ll.fisher(constant(1), (torch.zeros(3, 1),), "bernoulli")
     ends = [torch.tensor([-300.0]), torch.tensor([301.0])]
-    with pytest.raises(ll.errors.ConsistencyError, match="12 evaluations"):
-        ll.fisher_length(F, ends, evaluations=20)
+    with pytest.raises(ll.errors.ConsistencyError, match="96 evaluations"):
+        ll.fisher_length(F, ends, evaluations=4)
     assert float(ll.fisher_length(F, ends)) == pytest.approx(math.pi, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", [7, 39, 40, 42, 55])
+def test_the_error_covers_where_units_switch(seed):
+    """The speed jumps there; held against the midpoint rule on the written-out derivative."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)).double()
+    x = torch.randn(1 + seed % 3, 2, dtype=torch.float64)
+    F = ll.fisher(model, (x,), "gaussian")
+    start = F.problem.theta
+    step = 3 * torch.randn_like(start)
+    times = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    w, b, v, _ = (start + times[:, None] * step).split([8, 4, 4, 1], 1)
+    dw, db, dv, dc = step.split([8, 4, 4, 1])
+    inner = torch.einsum("thi,xi->txh", w.view(-1, 4, 2), x) + b[:, None]
+    rise = (x @ dw.view(4, 2).T + db) * (inner > 0)
+    change = (v[:, None] * rise).sum(-1) + inner.relu() @ dv + dc
+    truth = float(change.square().mean(1).sqrt().mean())
+    length = ll.fisher_length(F, [start, start + step])
+    assert abs(length.value - truth) <= length.error + 1e-4 * truth
+    assert length.error <= 1e-3 * length.value + 1e-12

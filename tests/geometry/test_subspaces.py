@@ -175,3 +175,19 @@ def test_what_cannot_be_taken_apart_is_refused():
         )
     with pytest.raises(ll.errors.ChoiceError, match="'gram'"):
         ll.subspaces(F, "lanczos")
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e155, 1e-170, 1e-300])
+@pytest.mark.parametrize("precision", [None, 2.0])
+def test_lengths_of_vectors_do_not_matter(scale, precision):
+    model = fill(mlp([3, 4, 2], "tanh").double(), 0)
+    F = ll.fisher(model, (normal(9, 3),), "gaussian")
+    radical, screen = ll.subspaces(F, precision=precision)
+    v = torch.ones(F.shape[0], dtype=torch.float64)
+    for part in (radical, screen):
+        small, large = part.contains(v), part.contains(scale * v)
+        assert bool(large) is bool(small) is False
+        assert large.residual == pytest.approx(small.residual, rel=1e-9)
+        torch.testing.assert_close(part.project(scale * v) / scale, part.project(v))
+        assert bool(part.contains(part.project(scale * v)))
+    torch.testing.assert_close(screen.solve(scale * v) / scale, screen.solve(v), rtol=1e-6, atol=0)

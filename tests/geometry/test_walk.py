@@ -115,6 +115,25 @@ def test_rescaled_units_are_balanced():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_larger_budget_does_not_end_worse(seed):
+    """The way back to the start's predictions must not hide steps in the radical that gain."""
+    model = network(4, 6, 5, 3, seed=seed, activation=nn.ReLU)
+    x = normal(20, 4, seed=8)
+    F, ends = ll.fisher(model, (x,), "categorical"), []
+    for budget in (1e-3, 1e-2, 1.0):
+        walk = ll.walk(F, "norm", budget=budget)
+        ends.append(walk.steps[-1].squared_norm)
+        radical, _ = ll.subspaces(F.at(walk.theta))
+        further = walk.theta - 0.1 * radical.project(walk.theta)
+        gain = ends[-1] - float(further.square().sum())
+        values = F.problem.selection.split(further)
+        outputs = torch.func.functional_call(model, values, (x,)).detach()
+        over = naive_divergence("categorical", model(x).detach(), outputs) > budget
+        assert over or gain < 1e-3 * walk.steps[0].squared_norm
+    assert max(ends[1] / ends[0], ends[2] / ends[1]) < 1.05
+
+
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("objective", ["norm", "sparse"])
 def test_predictions_are_those_of_the_start(law, objective, untouched):

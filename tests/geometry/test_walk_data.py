@@ -92,7 +92,7 @@ def test_only_selected_parameters_move():
     x = normal(5, 4)
     F = ll.fisher(model, (x,), "categorical", parameters="0")
     walk = ll.walk(F, "sparse", max_steps=5)
-    assert list(walk.state_dict()) == ["0.weight", "0.bias"]
+    assert list(walk.state_dict()) == list(model.state_dict())
     assert walk.theta.shape == (45,)
     other = loaded(model, walk)
     assert torch.equal(other[2].weight, model[2].weight)
@@ -203,3 +203,30 @@ def test_nothing_is_as_large_as_the_metric():
     walk = ll.walk(F, "norm", max_steps=2, memory="100 MB")
     assert walk.steps[1].radical == 85_002 - 54
     assert walk.steps[-1].squared_norm < 0.5 * walk.steps[0].squared_norm
+
+
+class Several(nn.Module):
+    """Tied, frozen and parametrised weights, with running statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.again.weight = self.first.weight
+        self.norm = nn.BatchNorm1d(4)
+        self.last = nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))
+        self.again.bias.requires_grad_(False)
+
+    def forward(self, x):
+        return self.last(self.norm(torch.tanh(self.again(torch.tanh(self.first(x))))))
+
+
+def test_the_end_loads_as_any_checkpoint_does():
+    model, x = filled(Several()), normal(6, 4)
+    F = ll.fisher(model, (x,), "categorical")
+    walk = ll.walk(F, "norm", max_steps=3)
+    other = copy.deepcopy(model)
+    other.load_state_dict(walk.state_dict())
+    assert other.again.weight is other.first.weight
+    assert float(divergences(model, other, x).mean()) == pytest.approx(walk.divergence, rel=1e-6)
+    assert not torch.equal(other.first.weight, model.first.weight)
+    assert torch.equal(other.again.bias, model.again.bias)

@@ -14,6 +14,7 @@ import torch
 from matplotlib import style as styles
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import nn
 
 import lightlike as ll
 from geometry.test_closed_forms import weights
@@ -272,6 +273,18 @@ def test_as_svg():
     out = io.StringIO()
     plots.plot_walk(WALK, WALK).savefig(out, format="svg")
     assert out.getvalue().rstrip().endswith("</svg>")
+
+
+def test_answers_are_drawn_as_they_are():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    F = ll.fisher(model, (torch.randn(5, 3, dtype=torch.float64),), "categorical")
+    named, walked = ll.explain(F), ll.walk(F, "norm", max_steps=2)
+    last = plots.data_of(plots.plot_sources(named))["dimension"][-1]
+    assert last == named.unexplained
+    columns = plots.data_of(plots.plot_walk(walked))
+    assert list(columns["distance"]) == [step.distance for step in walked.steps]
+    with pytest.raises(ChoiceError):
+        plots.plot_share({"a": float("nan")})
 
 
 def test_what_cannot_be_drawn():

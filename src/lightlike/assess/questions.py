@@ -79,7 +79,7 @@ def dimension(
             return found
         if not isinstance(F, Fisher):
             raise choice_error("certify", certify, ["False for anything but a Fisher matrix"])
-        explanation = explanation or explain(F)
+        explanation = explain(F) if explanation is None else explanation
         return certified(found, explanation, F.root)
     if certify or explanation is not None:
         raise choice_error("certify", certify, ["False for the number above a bound"])

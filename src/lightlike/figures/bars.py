@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -54,9 +55,9 @@ def plot_share(shares: Mapping[str, float], *, subspace: str = "radical") -> Cha
         the columns have all.
 
     Raises:
-        ChoiceError: if there is none, or one is negative.
+        ChoiceError: if there is none, or one is negative or not finite.
     """
-    if not shares or min(shares.values()) < 0.0:
+    if not shares or not all(0.0 <= value < math.inf for value in shares.values()):
         raise ChoiceError(
             f"There are no shares to draw in {dict(shares)!r}.",
             "Each is a part of one whole.",
@@ -93,14 +94,28 @@ def plot_share(shares: Mapping[str, float], *, subspace: str = "radical") -> Cha
     return chart
 
 
-def plot_sources(sources: Sequence[Source | tuple[str, str, int]], unexplained: int = 0) -> Chart:
+class Explained(Protocol):
+    """An answer of `lightlike.explain`."""
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """What has a name."""
+
+    @property
+    def unexplained(self) -> int:
+        """Dimensions that have none."""
+
+
+def plot_sources(
+    sources: Explained | Sequence[Source | tuple[str, str, int]], unexplained: int = 0
+) -> Chart:
     """The radical as one stacked bar of what its directions come from.
 
     Sources of one kind stand side by side, one segment each, under one label.
 
     Args:
-        sources: Objects with `kind`, `where`, `dimension`, as `lightlike.explain` lists them, or
-            such triples.
+        sources: What `lightlike.explain` gave, which knows what is unexplained too; or objects with
+            `kind`, `where`, `dimension`, as it lists them, or such triples.
         unexplained: Dimensions left over, drawn hollow.
 
     Returns:
@@ -109,6 +124,9 @@ def plot_sources(sources: Sequence[Source | tuple[str, str, int]], unexplained: 
     Raises:
         ChoiceError: if a dimension is negative.
     """
+    if not isinstance(sources, Sequence):
+        unexplained = sources.unexplained
+        sources = sources.sources
     triples = [s if isinstance(s, tuple) else (s.kind, s.where, s.dimension) for s in sources]
     rows = [*triples, ("unexplained", "", unexplained)]
     if min(size for *_, size in rows) < 0:

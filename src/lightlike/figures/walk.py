@@ -30,6 +30,18 @@ from lightlike.figures.chart import (
 NAMES = ("distance", "divergence", "squared_norm", "zeros")
 
 
+class Walked(Protocol):
+    """An answer of `lightlike.walk`."""
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """Its points."""
+
+    @property
+    def budget(self) -> float:
+        """Bound on the divergence."""
+
+
 class Step(Protocol):
     """One point of a walk."""
 
@@ -60,7 +72,7 @@ class Trail:
 
 
 def plot_walk(
-    trace: Mapping[str, Sequence[float]] | Sequence[Step],
+    trace: Walked | Mapping[str, Sequence[float]] | Sequence[Step],
     control: Mapping[str, Sequence[float]] | Sequence[Trail] = (),
     *,
     budget: float | None = None,
@@ -73,7 +85,7 @@ def plot_walk(
     Args:
         trace: Columns `distance`, `divergence` (mean KL from the start's predictions, nats per
             observation), `squared_norm` (|θ|²), `zeros` (weights that are exactly 0), or steps with
-            these attributes.
+            these attributes, or what `lightlike.walk` gave, with its budget.
         control: Columns `distance`, `divergence` of a walk in a random direction, or several such.
         budget: Bound on the divergence that the walk keeps to, if it has one.
 
@@ -84,6 +96,9 @@ def plot_walk(
     Raises:
         ChoiceError: if a column is missing, or columns differ in length.
     """
+    if not isinstance(trace, Mapping | Sequence):
+        budget = trace.budget if budget is None else budget
+        trace = trace.steps
     walk = _columns(trace, NAMES)
     trails = [control] if isinstance(control, Mapping) else list(control)
     controls = [t if isinstance(t, Trail) else _trail(t) for t in trails]

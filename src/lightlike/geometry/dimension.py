@@ -122,7 +122,8 @@ def certify(dimension: Dimension, shape: tuple[int, int], null: int) -> Dimensio
             f"{dimension.lower:,} singular values of A exceed {dimension.tolerance:.1e} of the "
             "largest.",
             "One of the two is wrong, so neither can be trusted.",
-            "Report the model's layers as a fault of lightlike.",
+            "Look for data or a model that change from one pass to the next; else report the "
+            "model's layers as a fault of lightlike.",
         )
     if upper > dimension.upper:
         return dimension

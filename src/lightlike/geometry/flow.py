@@ -18,6 +18,7 @@ from lightlike.geometry.walker import Place, Walker, look_around
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.problem.data import Stream
+from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 from lightlike.spectrum.memory import resolve_memory
 
@@ -43,8 +44,9 @@ def walk(
 
     At each point the objective's way down is projected on the radical of *that* point, the null
     space of A(θ), and a Gauss–Newton step of least norm in the screen brings the predictions back
-    to the start's. A step is halved until the measured divergence, the mean over observations of
-    KL(p(· | x_i, θ_0) ‖ p(· | x_i, θ)), is within the budget and the objective is lower.
+    to the start's. A step is halved, and tried with less of the way back, until the measured
+    divergence, the mean over observations of KL(p(· | x_i, θ_0) ‖ p(· | x_i, θ)), is within the
+    budget and the objective is lower.
 
     With ε > 0 the radical is a soft one: of a direction of eigenvalue λ of Î the share ε/(λ + ε)
     is left free, as is optimal for a quadratic objective that is weighed against the divergence
@@ -110,7 +112,23 @@ def walk(
         held_out=None if others is None else start.fidelity(theta, others),
         seed=seed,
         selection=problem.selection,
+        others=others_of(problem),
+        slots=saved_names(problem),
     )
+
+
+def others_of(problem: Problem) -> dict[str, Tensor]:
+    """Copies of what a walk does not move: frozen parameters and buffers, by canonical name."""
+    moved = {entry.name for entry in problem.selection.entries}
+    values = problem.evaluator.values
+    return {name: v.detach().clone() for name, v in values.items() if name not in moved}
+
+
+def saved_names(problem: Problem) -> dict[str, str]:
+    """The names that the model's state dict has, and the canonical name of each."""
+    slots = problem.evaluator.slots
+    saved = problem.evaluator.model.state_dict(keep_vars=True)
+    return {name: slots[name] for name in saved if name in slots}
 
 
 class Softness:

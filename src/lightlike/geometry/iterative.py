@@ -22,10 +22,13 @@ from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.geometry.rowspace import WIDTH, RowSpace
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
-from lightlike.spectrum.rounding import EPS
+from lightlike.spectrum.rounding import EPS, rank_tolerance
 
 # Random vectors of the preconditioner: this many, or this share of K; and bytes that they may take.
 VECTORS, SHARE, ROOM = 256, 8, 1 << 30
+
+# What ‖P v − Aᵀ A x‖ / ‖P v‖ a solution x may have unless a tolerance is given.
+SOLVED = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +78,13 @@ def nystrom(root: Root) -> Deflation:
 class IterativeRowSpace(RowSpace):
     """A row space that is only ever projected on, to a stated residual.
 
-    Directions along which A changes less than tolerance · s_1 may be found on either side.
+    Directions along which A changes less than tolerance · s_1 may be found on either side: by
+    default no more than the exact routes leave open.
 
     Args:
         F: At the root A.
-        tolerance: ‖A r‖ / (s_1 ‖v‖) at which the iteration stops.
+        tolerance: ‖A r‖ / (s_1 ‖v‖) at which the iteration stops; that of the exact routes, twice
+            max(K, D) · 2.2e-16, if None.
         steps: After which it gives up.
         memory: For the dimension, if it is asked for.
     """
@@ -88,9 +93,12 @@ class IterativeRowSpace(RowSpace):
     method = "iterative"
 
     def __init__(
-        self, F: Fisher, tolerance: float, steps: int, memory: int | float | str | None
+        self, F: Fisher, tolerance: float | None, steps: int, memory: int | float | str | None
     ) -> None:
-        super().__init__(F.root, tolerance)
+        exact = 2 * max(rank_tolerance(F.root.shape), 8 * EPS)
+        super().__init__(F.root, exact if tolerance is None else tolerance)
+        # Products with Aᵀ A round to more than projections do.
+        self.accuracy = SOLVED if tolerance is None else tolerance
         self.F, self.steps, self.memory = F, steps, memory
 
     @property
@@ -183,10 +191,10 @@ class IterativeRowSpace(RowSpace):
         """(Aᵀ A)⁺ v by conjugate gradients on Aᵀ A x = P v, in the row space throughout.
 
         Raises:
-            ConsistencyError: if ‖P v − Aᵀ A x‖ stays above tolerance · ‖P v‖.
+            ConsistencyError: if ‖P v − Aᵀ A x‖ stays above accuracy · ‖P v‖.
         """
         inside = v - self.outside(v)[0]
-        target = self.tolerance * inside.norm(dim=0)
+        target = self.accuracy * inside.norm(dim=0)
         if not self.largest:
             return torch.zeros_like(v)
 
@@ -196,10 +204,10 @@ class IterativeRowSpace(RowSpace):
         x, rest = conjugate_gradients(product, self.across, inside, target, self.steps)
         missed = torch.nan_to_num(rest.norm(dim=0) / inside.norm(dim=0), nan=0.0)
         worst = float(missed.max()) if len(missed) else 0.0
-        if worst > self.tolerance:
+        if worst > self.accuracy:
             raise ConsistencyError(
                 f"After {self.steps} steps Î x differs from v on the screen by {worst:.2g} of it, "
-                f"above the tolerance {self.tolerance:.2g}.",
+                f"above the tolerance {self.accuracy:.2g}.",
                 "x would not be the solution.",
                 "Allow a larger tolerance=..., more steps=..., or more memory=... for an exact "
                 "method.",

@@ -50,6 +50,10 @@ class Linearisation(ABC):
     def correct(self, r: Tensor, left: Tensor) -> Tensor:
         """The least step (D,) that takes r (K,) to what was expected to be left."""
 
+    @abstractmethod
+    def remaining(self, r: Tensor) -> Tensor:
+        """What a step of nothing leaves of the residual r (K,)."""
+
     def project(self, v: Tensor) -> Tensor:
         """The part of v (D,) in the radical."""
         rows = torch.zeros(self.rows, dtype=v.dtype, device=v.device)
@@ -92,6 +96,10 @@ class Dual(Linearisation):
     def correct(self, r: Tensor, left: Tensor) -> Tensor:
         """As `Linearisation.correct`."""
         return -self._lift(self._solve(r - left)[0])
+
+    def remaining(self, r: Tensor) -> Tensor:
+        """As `Linearisation.remaining`."""
+        return r
 
     def _lift(self, y: Tensor) -> Tensor:
         lifted = self.root.rmv(y)
@@ -143,6 +151,10 @@ class Primal(Linearisation):
     def correct(self, r: Tensor, left: Tensor) -> Tensor:
         """As `Linearisation.correct`."""
         return -self._place(self._lift(self._pick(self.root.rmv(r)) - left))
+
+    def remaining(self, r: Tensor) -> Tensor:
+        """As `Linearisation.remaining`."""
+        return self._pick(self.root.rmv(r))
 
     def _pick(self, v: Tensor) -> Tensor:
         return v if self._free is None else v[self._free]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,8 @@ from lightlike.geometry.scaledspace import by_gram
 from lightlike.geometry.tangent import Radical, Screen
 from lightlike.metric.fisher import Fisher
 from lightlike.spectrum.rounding import EPS
+
+METHODS = ("auto", "gram", "metric", "svd", "iterative")
 
 
 def subspaces(
@@ -45,8 +49,9 @@ def subspaces(
             that fits, else "iterative". `radical.method` says which it was.
         precision: The diagonal of Σ⁻¹, (D,) or one number, such as 1/σ² of a prior; Euclidean
             unless given.
-        tolerance: Of the iteration, on ‖A r‖ / (s_1 ‖v‖) for the part r in the radical; 1e-10
-            unless given.
+        tolerance: Of the iteration, on ‖A r‖ / (s_1 ‖v‖) for the part r in the radical; that of
+            the exact methods, twice max(K, D) · 2.2e-16, unless given. A wider one is faster and
+            may call directions null along which A changes less than that; "auto" takes none.
         steps: Of the iteration, at most.
         memory: Bytes or a text such as "8 GB" that may be used; nine tenths of what is available
             unless given.
@@ -59,6 +64,8 @@ def subspaces(
         CapacityError: if the exact route asked for does not fit in memory.
         ConsistencyError: if the numerical rank is another in the units of the precision.
     """
+    if not (isinstance(steps, Integral) and steps >= 1):
+        raise choice_error("steps", steps, ["a whole number, 1 or more"])
     if F.problem.dtype != torch.float64:
         raise choice_error("dtype", F.problem.dtype, ["'float64', which alone decides rank"])
     if F.root.precision > EPS:
@@ -69,13 +76,16 @@ def subspaces(
         )
     weights = None if precision is None else resolve_precision(precision, F)
     weighted = F if weights is None else Fisher(F.root.scaled(weights))
-    if tolerance is not None and not (0.0 < tolerance < 1.0 and method in ("auto", "iterative")):
+    if method not in METHODS:
+        raise choice_error("method", method, [repr(name) for name in METHODS])
+    share = isinstance(tolerance, Real) and 0.0 < tolerance < 1.0
+    if tolerance is not None and not (share and method == "iterative"):
         raise choice_error(
             "tolerance", tolerance, ["a number between 0 and 1, for method='iterative'", "None"]
         )
     rows = None if method == "iterative" else exact_rows(weighted, method, memory)
     if rows is None:
-        rows = IterativeRowSpace(weighted, tolerance or 1e-10, steps, memory)
+        rows = IterativeRowSpace(weighted, tolerance, steps, memory)
         return Radical(rows, weights), Screen(rows, weights)
     if weights is None:
         return Radical(rows, None), Screen(rows, None)
@@ -110,7 +120,11 @@ def resolve_precision(precision: Tensor | float, F: Fisher) -> Tensor:
         PriorError: if the shape is another, or an entry is not positive and finite.
     """
     size = F.shape[0]
-    given = torch.as_tensor(precision).detach().to(F.device, torch.float64)
+    try:
+        given = torch.as_tensor(precision)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise choice_error("precision", precision, ["numbers above 0, (D,) or one"]) from error
+    given = given.detach().to(F.device, torch.float64)
     if given.shape not in ((), (size,)):
         raise PriorError(
             f"The precision has shape {tuple(given.shape)}, not ({size},).",

@@ -44,6 +44,19 @@ class Split:
     steps: int
 
 
+def scaled(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns (D, c) divided by their largest entries, and those (c,), so that squares are finite.
+
+    Powers of two, so that nothing is rounded; 1 for a column of zeros.
+    """
+    largest = columns.abs().amax(0)
+    exponents = torch.frexp(torch.where(largest > 0, largest, 1.0)).exponent - 1
+    # In two steps: 2^-e itself may be beyond the range of numbers where the product is not.
+    half = exponents // 2
+    units = torch.ldexp(torch.ldexp(columns, -half), half - exponents)
+    return units, torch.ldexp(torch.ones_like(largest), exponents)
+
+
 class Subspace(ABC):
     """One of the two complementary subspaces of the tangent space R^D.
 
@@ -78,9 +91,11 @@ class Subspace(ABC):
             ConsistencyError: if the residual is above its tolerance.
         """
         columns = self._columns(v)
-        rest, residual, steps = self.rows.outside(self._down(columns))
-        rest = self._up(rest).reshape(v.shape)
-        screen = columns.reshape(v.shape) - rest
+        units, sizes = scaled(columns)
+        rest, residual, steps = self.rows.outside(self._down(units))
+        rest = self._up(rest)
+        screen = ((units - rest) * sizes).reshape(columns.shape[:1] + v.shape[1:])
+        rest = (rest * sizes).reshape(screen.shape)
         return Split(rest, screen, residual, self.rows.tolerance, steps)
 
     @abstractmethod
@@ -194,7 +209,7 @@ class Radical(Subspace):
             v: A vector (D,).
             tolerance: Twice max(K, D) · 2.2e-16, or that of the iteration, unless given.
         """
-        column = self._down(self._single(v))
+        column = self._down(scaled(self._single(v))[0])
         residual = float(self.rows.residuals(column, column))
         return CHANGES_NOTHING.judge(
             residual, self.rows.tolerance if tolerance is None else tolerance
@@ -251,7 +266,7 @@ class Screen(Subspace):
             tolerance: Unless given, twice max(K, D) · 2.2e-16 · s_1/s_d, as rounding turns the
                 faintest direction of the screen by so much; the root of an iteration's tolerance.
         """
-        column = self._down(self._single(v))
+        column = self._down(scaled(self._single(v))[0])
         rest, _, _ = self.rows.outside(column)
         size = float(column.norm())
         residual = float(rest.norm()) / size if size else 0.0
@@ -280,9 +295,8 @@ class Screen(Subspace):
         vectors are held, else to 1e-16 (s_1/s_d)², but to 1e-2 at least; or as the iteration's
         tolerance says.
         """
-        columns = self._columns(v)
-        up = columns if self.weights is None else columns * self.weights[:, None]
-        return self._up(self.rows.invert(up)).reshape(v.shape)
+        units, sizes = scaled(self._columns(v))
+        return (self._up(self.rows.invert(self._up(units))) * sizes).reshape(v.shape)
 
     def norm(self, v: Tensor) -> Tensor:
         """√(vᵀ Î v) = ‖A v‖ of one vector (D,), a scalar, or of many (D, c), (c,)."""

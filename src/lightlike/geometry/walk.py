@@ -67,6 +67,8 @@ class Walk:
         data: Predictions at both ends on the data that the walk was bound to.
         held_out: The same on held-out data, or None.
         seed: Of the controls.
+        others: Frozen parameters and buffers, by canonical name.
+        slots: The names that a state dict has, and the canonical name of each.
     """
 
     theta: Tensor
@@ -82,6 +84,8 @@ class Walk:
     held_out: Fidelity | None
     seed: int
     selection: Selection = field(repr=False)
+    others: dict[str, Tensor] = field(repr=False)
+    slots: dict[str, str] = field(repr=False)
 
     @property
     def divergence(self) -> float:
@@ -100,8 +104,15 @@ class Walk:
         return self.displacement / spent if spent > 0.0 else float("inf")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The selected parameters at the end, by name, float64; load with strict=False."""
-        return {name: v.clone() for name, v in self.selection.split(self.theta).items()}
+        """Everything that `model.load_state_dict` needs at the end, floating point in float64.
+
+        The selected parameters by all of their names, and frozen ones and buffers as they were.
+        """
+        moved = self.selection.split(self.theta)
+        return {
+            slot: (moved[name] if name in moved else self.others[name]).clone()
+            for slot, name in self.slots.items()
+        }
 
     def __str__(self) -> str:
         first, last = self.steps[0], self.steps[-1]

@@ -14,10 +14,12 @@ from lightlike.metric.root import Root
 from lightlike.problem.evaluation import Outputs
 from lightlike.problem.problem import Problem
 
-# Corrections with one factorisation, shortest multiple of a step that is tried, weights put on
-# their goal at first as a share of all, and how often that number is changed in one step.
+# Corrections with one factorisation, shortest multiple of a step that is tried, shares of the way
+# back to the start's predictions that are tried with it, weights put on their goal at first as a
+# share of all, and how often that number is changed in one step.
 CORRECTIONS = 4
 SHORTEST = 1e-4
+WAYS_BACK = (1.0, 0.5, 0.0)
 SNAP_SHARE = 0.02
 SNAP_TRIALS = 8
 # A fall by a smaller share of the objective's size is none.
@@ -40,6 +42,8 @@ class Around:
     Attributes:
         pull: The objective's step, and what of the residual it is expected to make.
         back: The step that brings the predictions back, and what it is expected to leave.
+        away: What there is of the residual without a step, in the same terms.
+        hard: Whether ε = 0: the pull is in the radical.
     """
 
     problem: Problem
@@ -47,6 +51,13 @@ class Around:
     line: Linearisation
     pull: tuple[Tensor, Tensor]
     back: tuple[Tensor, Tensor]
+    away: Tensor
+    hard: bool
+
+    def step(self, length: float, share: float) -> tuple[Tensor, Tensor]:
+        """A multiple of the pull with a share of the way back, and what it is to leave."""
+        left = length * self.pull[1] + share * self.back[1] + (1.0 - share) * self.away
+        return length * self.pull[0] + share * self.back[0], left
 
 
 class Walker:
@@ -76,19 +87,21 @@ class Walker:
     def advance(self, here: Place, around: Around) -> Place | None:
         """The next point: the longest step within the budget on which the objective falls."""
         value = self.objective.value(here.theta)
-        pull, back = around.pull, around.back
-        length = min(2.0 * self.length, self.objective.longest)
-        while length >= SHORTEST:
-            theta = here.theta + length * pull[0] + back[0]
-            found = self.settle(theta, around, length * pull[1] + back[1])
-            snaps = self.objective.snaps
-            if found.divergence <= self.budget and (
-                snaps or self.objective.value(found.theta) < value - ROUNDING * abs(value)
-            ):
-                self.length = length
-                return self.snapped(found, around, length) if snaps else found
-            self.over = found.divergence > self.budget
-            length /= 2.0
+        snaps = self.objective.snaps
+        # The way back may cost the objective more than a short step gains: then less of it. With a
+        # soft radical it is part of what is weighed, and not to be had for less.
+        for share in WAYS_BACK if around.hard else WAYS_BACK[:1]:
+            length = min(2.0 * self.length, self.objective.longest)
+            while length >= SHORTEST:
+                step, left = around.step(length, share)
+                found = self.settle(here.theta + step, around, left)
+                if found.divergence <= self.budget and (
+                    snaps or self.objective.value(found.theta) < value - ROUNDING * abs(value)
+                ):
+                    self.length = length
+                    return self.snapped(found, around, left) if snaps else found
+                self.over = found.divergence > self.budget
+                length /= 2.0
         return None
 
     def settle(
@@ -117,13 +130,12 @@ class Walker:
                 break
         return best
 
-    def snapped(self, here: Place, around: Around, length: float) -> Place:
+    def snapped(self, here: Place, around: Around, left: Tensor) -> Place:
         """Put as many of the nearest weights on their goal as the budget allows."""
         goal = self.objective.goal(here.theta)
         away = (here.theta - goal).abs()
         order = torch.argsort(away, stable=True)
         done = int((away == 0).sum())
-        left = length * around.pull[1] + around.back[1]
         best, count, rising = here, min(self.snap, len(order) - done), True
         for _ in range(SNAP_TRIALS):
             if count < 1:
@@ -155,4 +167,4 @@ def look_around(walker: Walker, here: Place, epsilon: float, memory: float) -> A
     line = linearise(Root(problem), weights, epsilon, memory)
     pull = line.step(d, torch.zeros_like(r))
     back = line.step(torch.zeros_like(d), r)
-    return Around(problem, present, line, pull, back)
+    return Around(problem, present, line, pull, back, line.remaining(r), epsilon == 0.0)

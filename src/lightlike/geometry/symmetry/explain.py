@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 import torch
 from scipy.sparse import csc_array, hstack
 
-from lightlike.errors import choice_error
+from lightlike.errors import ChoiceError, choice_error
 from lightlike.geometry.dimension import Dimension, certify, dimension_of
 from lightlike.geometry.symmetry.claims import Claim
 from lightlike.geometry.symmetry.columns import read_columns
@@ -18,6 +19,7 @@ from lightlike.geometry.symmetry.dependence import claim_dependences
 from lightlike.geometry.symmetry.explanation import Explanation, Source
 from lightlike.geometry.symmetry.inert import claim_inert
 from lightlike.geometry.symmetry.mixing import claim_mixtures
+from lightlike.geometry.symmetry.origin import origin_of
 from lightlike.geometry.symmetry.scaling import claim_scales
 from lightlike.geometry.symmetry.scene import Scene, trace_model
 from lightlike.geometry.symmetry.transformers import claim_transformers
@@ -63,7 +65,8 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
     whole = isinstance(F, Fisher) and F.root.weights is None and F.root.layer is None
     if not whole or F.problem.draws is not None:
         raise choice_error("F", type(F).__name__, ["a matrix that lightlike.fisher made"])
-    if tolerance is not None and not 0.0 <= tolerance < 1.0:
+    share = isinstance(tolerance, Real) and 0.0 <= tolerance < 1.0
+    if tolerance is not None and not share:
         raise choice_error("tolerance", tolerance, ["None", "a number from 0 to below 1"])
     spectrum = F.decomposition().spectrum
     found = dimension_of(spectrum)
@@ -122,6 +125,7 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
         frozen=root.problem.selection.excluded,
         tolerance=allowed,
         graph=trace is not None,
+        origin=origin_of(root.problem),
     )
 
 
@@ -129,15 +133,25 @@ def certified(dimension: Dimension, explanation: Explanation, root: Root) -> Dim
     """A rank of A bounded from above by D less the independent null directions of an explanation.
 
     Raises:
-        ChoiceError: if the explanation is of another A, or of a wider tolerance than a rank has.
+        ChoiceError: if the explanation is of another A, be it of the same shape at another point,
+            or of a wider tolerance than a rank has.
         ConsistencyError: if the bounds contradict each other.
     """
     widest = rank_tolerance(root.shape)
+    if not isinstance(explanation, Explanation):
+        raise choice_error("explanation", explanation, ["None", "what lightlike.explain(F) gave"])
     if explanation.shape != root.shape or explanation.tolerance > widest:
         raise choice_error(
             "explanation",
             f"one of shape {explanation.shape} at {explanation.tolerance:.1e}",
             [f"lightlike.explain(F) of the same F: shape {root.shape} at {widest:.1e}"],
+        )
+    apart = root.weights is not None or root.layer is not None
+    if apart or not explanation.origin.fits(origin_of(root.problem)):
+        raise ChoiceError(
+            "The explanation is of another Fisher matrix, of other parameters, data or likelihood.",
+            "Directions that are null there say nothing about the rank here.",
+            "Give lightlike.explain(F) of this F, or certify=True.",
         )
     found = certify(dimension, root.shape, explanation.certain)
     if root.precision > EPS:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csc_array
 
+from lightlike.geometry.symmetry.origin import Origin
+
 
 @dataclass(frozen=True)
 class Source:
@@ -71,6 +73,7 @@ class Explanation:
         frozen: Parameters that are left out of D.
         tolerance: Relative to the largest singular value of A.
         graph: Whether the model's calls could be followed; if not, only what data tell is there.
+        origin: What tells the point, data and likelihood from others.
     """
 
     sources: list[Source]
@@ -82,6 +85,7 @@ class Explanation:
     frozen: tuple[str, ...]
     tolerance: float
     graph: bool
+    origin: Origin
 
     @property
     def parameters(self) -> int:
