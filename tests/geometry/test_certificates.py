@@ -146,3 +146,24 @@ def test_many_directions_are_verified_by_combinations_and_counted_in_part(
     # Combinations bound ‖A V‖ less sharply: near the tolerance fewer dimensions are certain.
     assert ll.explain(F).certain <= expected
     assert ll.explain(F, tolerance=1e-11).certain == expected
+
+
+def test_a_detached_parameter_is_no_proof():
+    """It has no gradient, but the predictions change with it."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.linear = nn.Linear(3, 2).double()
+            self.scale = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.linear(x) * self.scale.detach()
+
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    F = ll.fisher(Scaled(), (x,), "gaussian")
+    assert not ll.dimension(F, certify=True).proven_twice
+    del F
+    honest = ll.fisher(nn.Linear(3, 2).double(), (x,), "gaussian")
+    assert ll.dimension(honest, certify=True).proven_twice

@@ -11,13 +11,12 @@ from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
 from lightlike.length.optimum import REMEDY, far, impossible
 from lightlike.metric.fisher import Fisher
+from lightlike.metric.jacobian import HONEST
 from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.spectrum import Spectrum
 
 # Share of the dimensions that must lie within a factor 10 of 1/(N σ²) for a warning.
 CROWDED = 0.25
-# Relative error of a directional derivative by differences; kinks of ReLU networks stay below.
-HONEST = 0.01
 # Share of the complexity that rounding may leave open without a warning.
 UNCERTAIN = 0.01
 # Orders of magnitude between singular values around the cut that make a clear gap.

@@ -16,6 +16,9 @@ from lightlike.problem.data import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.problem import Problem
 
+# Relative error of a directional derivative by differences; kinks of ReLU networks stay below.
+HONEST = 0.01
+
 Targets = Sequence[GradientEdge | Tensor]
 
 

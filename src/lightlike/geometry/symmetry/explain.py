@@ -25,6 +25,7 @@ from lightlike.geometry.symmetry.scene import Scene, trace_model
 from lightlike.geometry.symmetry.transformers import claim_transformers
 from lightlike.geometry.symmetry.verification import verify
 from lightlike.metric.fisher import Fisher
+from lightlike.metric.jacobian import HONEST
 from lightlike.metric.root import Root
 from lightlike.spectrum.rounding import EPS, rank_tolerance
 
@@ -154,6 +155,9 @@ def certified(dimension: Dimension, explanation: Explanation, root: Root) -> Dim
             "Give lightlike.explain(F) of this F, or certify=True.",
         )
     found = certify(dimension, root.shape, explanation.certain)
+    if root.sweep.gradient_error > HONEST:
+        # A detached parameter has no gradient, and yet the predictions change with it.
+        found = replace(found, proven_twice=False)
     if root.precision > EPS:
         # The lower bound rests on what rounding was found to be.
         found = replace(found, kind="certified", proven_twice=False)

@@ -36,7 +36,7 @@ class Source:
     - "dependent inputs", "dependent outputs": a layer whose inputs, or back-propagated rows, span
       less than their width;
     - "zero input", "unseen embedding row", "unused parameter", "disconnected", "inert parameter":
-      single parameters that nothing depends on;
+      single parameters that no gradient reaches;
     - "too few observations": all rows of A are independent, and there are fewer of them than D.
 
     Attributes:
@@ -108,7 +108,8 @@ class Explanation:
             table.add_column(name)
         for name in ("dimension", "verified", "claimed"):
             table.add_column(name, justify="right")
-        for s in self.sources:
+        # What verified but added nothing has been counted under another name.
+        for s in [s for s in self.sources if s.dimension or not s.verified]:
             numbers = (f"{n:,}" for n in (s.dimension, s.verified, s.claimed))
             table.add_row(s.kind, s.where, *numbers)
         table.add_section()
