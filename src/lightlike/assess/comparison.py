@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightlike.assess.measurement import Measurement, load
 from lightlike.errors import ChoiceError, ComparisonError, choice_error
-from lightlike.length.description import UNITS
+from lightlike.length.description import UNITS, check_units
 
 # Standard errors by which a difference must exceed zero before it says anything.
 CLEAR = 2.0
@@ -185,8 +185,7 @@ def compare(
         )
     first = next(iter(read.values()))
     units = units or first.length.units
-    if units not in UNITS:
-        raise choice_error("units", units, [*map(repr, UNITS)])
+    check_units(units)
     scores = {str(name): float(score) for name, score in (held_out or {}).items()}
     if any(not math.isfinite(score) for score in scores.values()):
         raise choice_error("held_out", held_out, ["finite numbers, nats per observation"])

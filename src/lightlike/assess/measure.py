@@ -16,10 +16,9 @@ from lightlike.assess.checks import examine
 from lightlike.assess.layers import summarise_layers
 from lightlike.assess.measurement import Measurement
 from lightlike.assess.sketching import measure_sketches, notes
-from lightlike.errors import choice_error
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.criteria import criteria_of
-from lightlike.length.description import UNITS
+from lightlike.length.description import check_units
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
@@ -82,8 +81,7 @@ def measure(
         LightlikeError: one of `lightlike.errors`; the message says what happened, why it matters
             and what to do.
     """
-    if units not in UNITS:
-        raise choice_error("units", units, [*map(repr, UNITS)])
+    check_units(units)
     if out is not None:
         check_place(out)
     prior = resolve_prior(prior)

@@ -16,7 +16,7 @@ from lightlike.assess.entries import ENTRIES, Entry, Question
 from lightlike.errors import LightlikeError, choice_error
 from lightlike.length.codelength import CodeLength, finite
 from lightlike.length.coefficient import LearningCoefficient
-from lightlike.length.description import UNITS
+from lightlike.length.description import check_units
 from lightlike.length.numbers import check_seed, check_whole
 from lightlike.length.priors import Prior
 from lightlike.length.regular import Bounds
@@ -101,7 +101,7 @@ class LengthTable:
         Raises:
             ChoiceError: for other units.
         """
-        _check_units(units)
+        check_units(units)
         rows = [
             replace(row, length=None if row.length is None else row.length.to(units))
             for row in self.rows
@@ -173,7 +173,7 @@ def table(
     Raises:
         ChoiceError: if an entry or unit is unknown, or draws or seed are no whole numbers.
     """
-    _check_units(units)
+    check_units(units)
     check_whole("draws", draws, 1)
     check_seed(seed)
     known = {entry.name: entry for entry in ENTRIES}
@@ -207,8 +207,3 @@ def _figures(row: Row) -> tuple[str, str, str]:
         digits = min(6, max(0, 1 - math.floor(math.log10(stderr))))
     error = f"{stderr:,.{digits}f}" if stderr else "0"
     return f"{row.length.total:,.{digits}f}", error, f"{row.per_observation:.4g}"
-
-
-def _check_units(units: str) -> None:
-    if units not in UNITS:
-        raise choice_error("units", units, [*map(repr, UNITS)])

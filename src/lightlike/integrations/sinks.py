@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-Sink = Callable[[int, Mapping[str, float]], None]
+from lightlike.assess.tracking import Sink
 
 
 def tensorboard(writer: Any, prefix: str = "lightlike/") -> Sink:

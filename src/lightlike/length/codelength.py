@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from lightlike.errors import choice_error
-from lightlike.length.description import UNITS, DescriptionLength
+from lightlike.length.description import UNITS, DescriptionLength, check_units
 
 KINDS = ("exact", "certified", "estimated")
 
@@ -53,8 +52,7 @@ class CodeLength:
         Raises:
             ChoiceError: for other units.
         """
-        if units not in UNITS:
-            raise choice_error("units", units, [*map(repr, UNITS)])
+        check_units(units)
         return self._times(UNITS[units] / UNITS[self.units], units=units)
 
     def per_observation(self) -> Self:

@@ -11,6 +11,12 @@ from lightlike.errors import choice_error
 UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2)}
 
 
+def check_units(units: str) -> None:
+    """Raise a ChoiceError unless it is a unit of code lengths."""
+    if units not in UNITS:
+        raise choice_error("units", units, [*map(repr, UNITS)])
+
+
 class Counts(Protocol):
     """How many directions a length counts, with and without weights."""
 
@@ -129,8 +135,7 @@ class DescriptionLength:
         Raises:
             ChoiceError: for other units.
         """
-        if units not in UNITS:
-            raise choice_error("units", units, [*map(repr, UNITS)])
+        check_units(units)
         return self._times(UNITS[units] / UNITS[self.units], units=units)
 
     def per_observation(self) -> DescriptionLength:
