@@ -18,6 +18,7 @@ from torch import Tensor
 from lightlike.assess.measurement import Measurement, load
 from lightlike.errors import ChoiceError, ComparisonError, choice_error
 from lightlike.length.description import UNITS, check_units
+from lightlike.terminal import plain_text
 
 # Standard errors by which a difference must exceed zero before it says anything.
 CLEAR = 2.0
@@ -130,11 +131,8 @@ class Comparison:
     def __str__(self) -> str:
         # Never so narrow that numbers are cut; a terminal wraps the lines itself.
         width = max(100, shutil.get_terminal_size().columns)
-        console = Console(file=io.StringIO(), width=width, color_system=None)
-        with console.capture() as capture:
-            console.print(self.table())
-        lines = [line.rstrip() for line in capture.get().splitlines()]
-        return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
+        table = plain_text(self.table(), width=width)
+        return "\n".join([table, *(f"note: {warning}" for warning in self.warnings)])
 
     def _repr_html_(self) -> str:
         console = Console(file=io.StringIO(), width=120, record=True)

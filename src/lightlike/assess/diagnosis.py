@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lightlike.errors import ChoiceError
+from lightlike.terminal import plain_text
 
 if TYPE_CHECKING:
     from lightlike.assess.measurement import Measurement
@@ -76,10 +75,7 @@ class Diagnosis:
         for check in self.checks:
             table.add_row(check.status, check.name, Text(check.text))
         width = max(80, min(120, shutil.get_terminal_size().columns))
-        console = Console(file=io.StringIO(), width=width, color_system=None)
-        with console.capture() as capture:
-            console.print(table)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+        return plain_text(table, width=width)
 
 
 def arranged(checks: Iterable[Check]) -> tuple[Check, ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import StringIO
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from lightlike.geometry.dimension import Dimension
+from lightlike.terminal import plain_text
 
 WIDTH = 100
 
@@ -31,13 +30,7 @@ def render(
         table.add_column(heading, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    out = StringIO()
-    console = Console(file=out, width=WIDTH, color_system=None, markup=False, highlight=False)
-    console.print(title)
-    console.print(table)
-    for note in notes:
-        console.print(note)
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    return plain_text(title, table, *notes, width=WIDTH)
 
 
 def cells(dimension: Dimension) -> tuple[str, str]:
