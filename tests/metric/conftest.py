@@ -11,7 +11,7 @@ def only(monkeypatch):
     """Leave the sweep one way of back-propagating a batch."""
 
     def choose(way):
-        for other in {"aligned", "single", "whole"} - {way}:
+        for other in {"causal", "aligned", "single", "whole"} - {way}:
             monkeypatch.setattr(Sweep, f"_{other}", lambda *_: None)
 
     return choose

@@ -1,10 +1,19 @@
-"""Uninitialised memory for large results."""
+"""Memory for large results."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+def zeros(*shape: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A tensor of zeros, which on a CPU take no memory where nothing else is written."""
+    if device.type == "cpu":
+        return torch.from_numpy(
+            np.zeros(shape, np.float32 if dtype == torch.float32 else np.float64)
+        )
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 def empty(*shape: int, device: torch.device, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -1,7 +1,8 @@
 """Back-propagate the whitened rows of A batch by batch, each batch checked against plain autograd.
 
-Three ways, each exact where it applies, tried in this order:
+Four ways, each exact where it applies, tried in this order:
 
+- *causal*: as the next, but each row through no more of its sequence than it depends on;
 - *aligned*: one backward pass carries the same row of every sample of the batch, because samples
   do not touch one another and lie side by side in the output of every captured call;
 - *single*: one sample at a time, which also serves parameters without a contraction;
@@ -14,7 +15,7 @@ error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -23,11 +24,12 @@ from torch.autograd.graph import GradientEdge
 
 from lightlike.errors import ConsistencyError, LightlikeError
 from lightlike.metric.blocks import Block
-from lightlike.metric.buffers import empty
+from lightlike.metric.buffers import empty, zeros
 from lightlike.metric.capture import Capture, Captured
 from lightlike.metric.contractions import Layout
 from lightlike.metric.jacobian import Backward, gradient_error, whitening
 from lightlike.metric.placing import close, forward, place_samples
+from lightlike.metric.prefixes import NotCausalError, Passage, Prefixes, step_of
 from lightlike.metric.rounding import exact_image
 from lightlike.metric.units import Unit, find_units, unit_factor
 from lightlike.metric.witness import Witness
@@ -57,6 +59,7 @@ class Sweep:
         self.evaluator: Evaluator = problem.evaluator
         self.ways: list[str] = []
         self._backward = Backward()
+        self._acausal = False
         first = next(problem.batches())
         self._places, (outputs, capture, leftover) = place_samples(self.evaluator, first)
         self.units = find_units(
@@ -104,7 +107,7 @@ class Sweep:
         # Batched backward passes first; if these are at fault, the rows one by one.
         for batched in (True, False) if self._backward.batched else (False,):
             self._backward.batched = batched
-            for way in (self._aligned, self._single, self._whole):
+            for way in (self._causal, self._aligned, self._single, self._whole):
                 blocks = way(batch, plain, units)
                 if blocks is not None and witness.confirms_rows(blocks, u, image, units):
                     self.ways.append(way.__name__.strip("_"))
@@ -116,7 +119,33 @@ class Sweep:
             "Look for custom autograd functions, in-place changes or hooks with state.",
         )
 
+    def _causal(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block] | None:
+        if self._acausal or plain.positions <= step_of(plain.positions):
+            return None
+        found = self._aside(batch, plain, units)
+        if found is None:
+            return None
+        outputs, calls, layouts = found
+        prefixes = Prefixes(self.evaluator, batch, self._places, outputs, calls, self.precision)
+        try:
+            return [
+                self._rows(outputs, calls, layouts, units, plain.samples, plain.positions, prefixes)
+            ]
+        except NotCausalError:
+            self._acausal = True
+            return None
+
     def _aligned(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block] | None:
+        found = self._aside(batch, plain, units)
+        if found is None:
+            return None
+        outputs, calls, layouts = found
+        return [self._rows(outputs, calls, layouts, units, outputs.samples, outputs.positions)]
+
+    def _aside(
+        self, batch: Batch, plain: Outputs, units: Sequence[Unit]
+    ) -> tuple[Outputs, list[Captured], list[Layout]] | None:
+        """Outputs, calls and their layouts, if samples lie side by side in all of them."""
         if not all(unit.aligned for unit in units):
             return None
         wanted = {name for unit in units for name in unit.names}
@@ -133,10 +162,7 @@ class Sweep:
         mine = [c for c in capture.calls if wanted & set(c.call.uses)]
         found = [self._places.layout(c, outputs.samples) for c in mine]
         layouts = [layout for layout in found if layout is not None]
-        if len(layouts) < len(mine):
-            return None
-        whole = outputs.samples, outputs.positions
-        return [self._rows(outputs, mine, layouts, units, *whole)]
+        return None if len(layouts) < len(mine) else (outputs, mine, layouts)
 
     def _single(self, batch: Batch, plain: Outputs, units: Sequence[Unit]) -> list[Block] | None:
         blocks = []
@@ -181,13 +207,13 @@ class Sweep:
         units: Sequence[Unit],
         samples: int,
         positions: int,
+        prefixes: Prefixes | None = None,
     ) -> Block:
         """Back-propagate rank Λ columns of L_i / √N for each position of each sample."""
         wanted = {name for unit in units for name in unit.names}
         leaves = {n: t for n, t in self.evaluator.leaves.items() if n in wanted}
         if samples > 1:
             leaves = {}
-        targets: list[GradientEdge | Tensor] = [*(c.edge for c in calls), *leaves.values()]
         root = whitening(self.problem, outputs)
         keep = None
         if outputs.observed is not None:
@@ -201,18 +227,23 @@ class Sweep:
         rank = root.shape[-1]
         size = sum(c.shape.numel() for c in calls) + sum(t.numel() for t in leaves.values())
         size *= self.problem.dtype.itemsize
-        step = max(1, IN_FLIGHT // max(1, size))
-        whole = Layout(1, None)
-        spread = [*layouts, *(whole for _ in leaves)]
-        dtype = self.problem.dtype
-        gathered = [Gathered(len(chosen) * rank, layout, dtype) for layout in spread]
+        count, make = len(chosen) * rank, empty if prefixes is None else zeros
+        gathered = [
+            Gathered(count, layout, c.shape, make) for c, layout in zip(calls, layouts, strict=True)
+        ]
+        gathered += [Gathered(count, Layout(1, None), t.shape, make) for t in leaves.values()]
+        whole = Passage(outputs.h, [c.edge for c in calls], chosen, positions)
         start = 0
-        for cotangents in _cotangents(root.view(samples, positions, *root.shape[1:]), chosen, step):
-            flat = cotangents.flatten(1, 2)
-            found = self._backward(outputs.h, targets, flat) if targets else []
-            for store, gradient in zip(gathered, found, strict=True):
-                store.put(start, gradient)
-            start += len(flat)
+        for passage in [whole] if prefixes is None else prefixes.passages(chosen):
+            targets: list[GradientEdge | Tensor] = [*passage.edges, *leaves.values()]
+            part = root.view(samples, positions, *root.shape[1:])[:, : passage.length]
+            step = max(1, IN_FLIGHT * positions // max(1, size * passage.length))
+            for cotangents in _cotangents(part, passage.positions, step):
+                flat = cotangents.flatten(1, 2)
+                found = self._backward(passage.h, targets, flat) if targets else []
+                for store, gradient in zip(gathered, found, strict=True):
+                    store.put(start, gradient)
+                start += len(flat)
         seen = []
         for c, layout, store in zip(calls, layouts, gathered, strict=False):
             if store.rows is not None:
@@ -236,20 +267,28 @@ class Gathered:
         rows: (rows, *layout.spread(…)), or None if the output does not depend on the place.
     """
 
-    def __init__(self, count: int, layout: Layout, dtype: torch.dtype) -> None:
-        self.count, self.layout, self.dtype = count, layout, dtype
+    def __init__(
+        self, count: int, layout: Layout, shape: torch.Size, make: Callable[..., Tensor]
+    ) -> None:
+        self.count, self.layout, self.shape, self.make = count, layout, shape, make
         self.rows: Tensor | None = None
 
     def put(self, start: int, gradient: Tensor | None) -> None:
-        """Add the gradients (some, *shape) of the rows from `start` on."""
+        """Add the gradients (some, *shape) of the rows from `start` on.
+
+        Where they are of fewer positions, these are the first ones.
+        """
         if gradient is None:
             return
-        spread = self.layout.spread(gradient, 1).transpose(0, 1)
+        spread = self.layout.spread(gradient, 1)
         if self.rows is None:
-            shape = len(spread), self.count, *spread.shape[2:]
-            store = empty(*shape, device=gradient.device, dtype=self.dtype)
+            full = self.layout.spread(torch.empty(self.shape, device="meta")).shape
+            store = self.make(
+                full[0], self.count, *full[1:], device=gradient.device, dtype=gradient.dtype
+            )
             self.rows = store.transpose(0, 1)
-        self.rows[start : start + len(gradient)] = spread.transpose(0, 1)
+        part = self.rows[start : start + len(gradient)]
+        part[(slice(None), slice(None), *map(slice, spread.shape[2:]))] = spread
 
 
 def _cotangents(root: Tensor, positions: Sequence[int], step: int) -> Iterator[Tensor]:

@@ -96,6 +96,27 @@ class Batch:
         targets = None if self.targets is None else pick(self.targets)
         return Batch(args, kwargs, targets, self.start + index)
 
+    def prefix(self, length: int, positions: int, size: int) -> Batch | None:
+        """The first positions of every item, without labels; None if no tensor has positions.
+
+        Args:
+            length: How many to keep.
+            positions: How many there are, in the second dimension of some inputs.
+            size: Number of items.
+        """
+        cut = 0
+
+        def keep(tensor: Tensor) -> Tensor:
+            nonlocal cut
+            if tensor.shape[:2] != (size, positions):
+                return tensor
+            cut += 1
+            return tensor[:, :length]
+
+        args = tuple(_map(keep, a) for a in self.args)
+        kwargs = {k: _map(keep, v) for k, v in self.kwargs.items()}
+        return Batch(args, kwargs, None, self.start) if cut else None
+
 
 class Stream:
     """A re-iterable stream of batches made from whatever the caller calls data.

@@ -18,6 +18,9 @@ functional = torch.nn.functional
 # Functions whose gain has the shape of the last dimensions; the others' is one a channel.
 LAST = (functional.layer_norm, functional.rms_norm)
 
+# Entries of products that stay in the caches.
+CACHED = 1 << 17
+
 
 class NormalisationCall(Call):
     """Layer, RMS, group or (in eval mode) batch normalisation.
@@ -64,7 +67,7 @@ class NormalisationCall(Call):
     def weight_factor(self, g: Tensor, layout: Layout) -> Factor:
         """Σ_p g_p ∘ u_p."""
         normalised = layout.spread(self._normalise(self.x)).unsqueeze(0)
-        return Dense(torch.einsum("kspd,spd->ksd", self._rows(g), self._rows(normalised)[0]))
+        return Dense(_sum_products(self._rows(g), self._rows(normalised)[0]))
 
     def bias_rows(self, g: Tensor, layout: Layout) -> Tensor:
         """Σ_p g_p."""
@@ -79,6 +82,19 @@ class NormalisationCall(Call):
         if self.func in LAST:
             return t.reshape(*t.shape[:2], -1, self.width)
         return positions_of(t, 1 - self.x.ndim)
+
+
+def _sum_products(g: Tensor, u: Tensor) -> Tensor:
+    """Σ_p g_p ∘ u_p for g (k, s, P, d), laid out sample by sample, and u (s, P, d): (k, s, d).
+
+    Some rows at a time, while they are in the caches: an einsum would copy all of g.
+    """
+    out = g.new_empty(g.shape[1], g.shape[0], g.shape[3])
+    step = max(1, CACHED // max(1, u[0].numel()))
+    for mine, theirs, sums in zip(g.transpose(0, 1), u, out, strict=True):
+        for start in range(0, len(mine), step):
+            torch.sum(mine[start : start + step] * theirs, 1, out=sums[start : start + step])
+    return out.transpose(0, 1)
 
 
 def batch_norm(

@@ -60,7 +60,9 @@ class Outer(Factor):
         if stop > weight:
             g = self.g[..., max(0, start - weight) : stop - weight]
             # Ones, unless the columns of the bias have been weighted.
-            parts.append(torch.einsum("kspo,sp->kso", g, self.x[..., -1]))
+            # As small matrix products on what lies side by side: an einsum would copy g.
+            rows = torch.matmul(self.x[:, None, None, :, -1], g.transpose(0, 1))
+            parts.append(rows.squeeze(2).transpose(0, 1))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def apply(self, v: Tensor) -> Tensor:
@@ -237,8 +239,7 @@ class Outer(Factor):
 
 def _touched(g: Tensor) -> Tensor:
     """Where gradients (k, s, P, out) are not zero: (k, s, P)."""
-    largest: Tensor = torch.linalg.vector_norm(g, float("inf"), -1)
-    return largest != 0
+    return g.any(-1)
 
 
 def _padded(t: Tensor, extra: int) -> Tensor:
