@@ -141,7 +141,10 @@ class ApproximateFisher:
     def solve(self, v: Tensor, damping: float) -> Tensor:
         """(M + damping · I)⁻¹ v, exactly, also for the Kronecker blocks.
 
-        As a preconditioner for (N Î + Σ⁻¹)⁻¹ r with Σ = σ²I: solve(r, 1/(N σ²)) / N.
+        As a preconditioner for (N Î + Σ⁻¹)⁻¹ r with Σ = σ²I: solve(r, 1/(N σ²)) / N. It saves
+        products where layers are ill-conditioned in themselves and the data determine most
+        directions. Null directions of Î that combine layers are none of M: it scatters what was
+        one eigenvalue, and conjugate gradients without it take fewer products.
 
         Raises:
             ChoiceError: if the damping is negative.
