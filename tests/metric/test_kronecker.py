@@ -127,6 +127,9 @@ def test_functions_are_those_of_the_dense_matrix():
         assert near(M.solve(v, 0.3), torch.linalg.solve(dense + 0.3 * eye, v))
         half = M.half_solve(v, 7.0)
         assert near(M.half_solve(half, 7.0), torch.linalg.solve(eye + 7 * dense, v))
+        values, vectors = torch.linalg.eigh(dense)
+        log = vectors @ torch.log1p(7 * values.clamp_min(0.0)).diag() @ vectors.T
+        assert near(M.log_product(v, 7.0), log @ v, 1e-8)
         assert M.logdet(7.0) == pytest.approx(float(torch.logdet(eye + 7 * dense)), rel=1e-10)
         assert M.trace() == pytest.approx(float(dense.trace()), rel=1e-10)
         assert M.squared_norm() == pytest.approx(float(dense.square().sum()), rel=1e-10)

@@ -8,6 +8,7 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.spectrum.conjugate import conjugate_gradients
+from lightlike.spectrum.control import controlled
 from lightlike.spectrum.preconditioned import Preconditioned, Shifted
 from oracles import networks as nets
 
@@ -47,6 +48,23 @@ def test_the_determinant_is_the_sum_of_both_parts(seed, scale):
         assert torch.allclose(torch.linalg.eigvalsh(full), expected, rtol=1e-7, atol=1e-9)
         bounded = Preconditioned(F, M, scale, float(M.spectrum.largest))
         assert float(expected[0]) >= bounded.least
+
+
+def test_forms_with_the_approximation_take_noise_off_those_with_the_exact_matrix():
+    F, scale = fisher(), 20.0
+    values, vectors = torch.linalg.eigh(F.dense())
+    logs = torch.log1p(scale * values.clamp_min(0.0))
+    z = torch.where(nets.normal(F.shape[0], 4000, seed=9) > 0, 1.0, -1.0).double()
+    q = (logs[:, None] * (vectors.T @ z).square()).sum(0)
+    truth = float(logs.sum())
+    found = forms(F)
+    del found["diagonal"]
+    for name, M in found.items():
+        k = (z * M.log_product(z, scale)).sum(0)
+        result = controlled(q, k, M.logdet(scale))
+        low, high = result.interval(0.99)
+        assert low <= truth <= high
+        assert result.stderr < 0.95 * float(q.std()) / 4000**0.5, name
 
 
 def test_less_is_left_to_estimate_than_without():

@@ -6,8 +6,13 @@ For F and an approximation M, both symmetric positive semi-definite, and P = I +
 
 exactly. The first is known. Of the second only what the approximation missed is left: it is the sum
 of log μ over the eigenvalues μ of `Preconditioned`, near 1 where M is good. An unbiased estimate
-of it, tr log by stochastic quadrature, has a variance of the order Σ (μ − 1)² in place of
+of it, tr log by stochastic quadrature, has a variance of the order Σ log² μ in place of
 Σ log²(1 + c λ).
+
+Where M is poor that is no gain. Block-diagonal M of a network with many null directions are: of a
+small convolutional network's log det(I + N Î) the standard deviation of one Rademacher probe was
+45 nats, 47 preconditioned by KFAC and 37 by exact blocks. Forms with log(I + c M) as additive
+controls (`lightlike.spectrum.control`) made it 34 and 29, at no product with F.
 """
 
 from __future__ import annotations

@@ -170,6 +170,11 @@ class ApproximateFisher:
         self._check(scale)
         return self.apply(lambda values: torch.rsqrt(1.0 + scale * values), v)
 
+    def log_product(self, v: Tensor, scale: float) -> Tensor:
+        """Log(I + scale · M) v: for forms that serve as control variates, of trace `logdet`."""
+        self._check(scale)
+        return self.apply(lambda values: torch.log1p(scale * values), v)
+
     def logdet(self, scale: float) -> float:
         """Log det(I + scale · M)."""
         self._check(scale)
