@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import lightlike as ll
-from lightlike.errors import CapacityError, ChoiceError, PriorError
+from lightlike.errors import CapacityError, ChoiceError, ComparisonError, PriorError
 from oracles import curvature
 from oracles import networks as nets
 
@@ -197,6 +197,14 @@ def test_what_does_not_fit_is_refused():
     for wrong in (dict(form="full"), dict(sharing="both"), dict(small=-1), dict(check="yes")):
         with pytest.raises(ChoiceError):
             ll.Kronecker(**wrong)
+
+
+def test_only_lengths_of_one_form_are_compared():
+    pairs = {"a": measured(), "b": ll.measure(model(1), (X, Y), "categorical", method="kronecker")}
+    assert len(ll.compare(pairs).entries) == 2
+    for other in ("auto", ll.Kronecker("diagonal")):
+        with pytest.raises(ComparisonError, match="same method"):
+            ll.compare({"a": pairs["a"], "b": measured(other)})
 
 
 def test_the_model_is_left_alone(untouched):
