@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.blocks import merge
-from lightlike.metric.contractions import Factor, Grouped, Lookup, Outer, Total
+from lightlike.metric.contractions import Factor, Grouped, Lookup, Outer, Split, Total
 from lightlike.metric.contractions.factor import Weighted, by_sample, strips
 from lightlike.metric.contractions.grouped import pieces
 from lightlike.metric.kronecker.arrangement import arranged
@@ -115,12 +115,19 @@ class Corrections(Gathering):
 def turn(factor: Factor, product: Kronecker) -> Factor:
     """Rows in the eigenbasis of a product: columns (left, right)."""
     left, right = product.left, product.right
+    if isinstance(factor, Split):
+        return Split(turn(factor.finer, product), factor.parts)
     if isinstance(factor, Lookup):
         g = right.turn(factor.g)
         if left.vectors is None:
             return Lookup(factor.tokens, g, factor.size)
         return Outer(left.vectors[factor.tokens], g, bias=False, transposed=True)
     assert isinstance(factor, Outer)
+    # Positions that rows do not reach need not be turned.
+    lean = factor.settled()
+    if isinstance(lean, Split):
+        return turn(lean, product)
+    factor = lean if isinstance(lean, Outer) else factor
     inputs, outputs = (left, right) if factor.transposed else (right, left)
     x, g = inputs.turn(factor.x), outputs.turn(factor.g)
     return Outer(x, g, bias=False, transposed=factor.transposed)

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lightlike.metric.contractions import Factor, Lookup, Outer
+from lightlike.metric.contractions import Factor, Lookup, Outer, Split
 from lightlike.metric.kronecker.arrangement import arranged
 from lightlike.metric.kronecker.forms import Kronecker, Side
 
@@ -68,6 +68,7 @@ class Use:
         else:
             self.still += _square(factor.x[touched], self.still.ndim)
             self.count += int(touched.sum())
+            g = _reached(factor)
         self.moving += _square(g.flatten(0, -2), self.moving.ndim)
 
     @property
@@ -120,6 +121,13 @@ class Uses:
 
     def _zeros(self, like: Tensor, size: int) -> Tensor:
         return like.new_zeros((size,) if size > self.largest else (size, size))
+
+
+def _reached(factor: Outer) -> Tensor:
+    """Gradients without most of those that are zero: their sum of squares is the same."""
+    lean = factor.settled()
+    inner = lean.finer if isinstance(lean, Split) else lean
+    return inner.g if isinstance(inner, Outer) else factor.g
 
 
 def _square(rows: Tensor, dims: int) -> Tensor:
