@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import lightlike as ll
+from lightlike.assess import approximating
 from lightlike.errors import CapacityError, ChoiceError, ComparisonError, PriorError
 from oracles import curvature
 from oracles import networks as nets
@@ -95,6 +96,17 @@ def test_an_unmeasured_error_is_said_to_be_unknown():
         assert "≈" in text
         assert "exact by" not in text
         assert len(text.splitlines()) <= 20
+
+
+def test_errors_are_measured_unasked_where_that_is_cheap(monkeypatch):
+    root = ll.fisher(model(), (X, Y), "categorical").root
+    assert approximating.affordable(root, ll.Kronecker(), 1e9)
+    assert not approximating.affordable(root, ll.Kronecker(), 1e3)
+    monkeypatch.setattr(approximating, "LIGHT", 0.0)
+    monkeypatch.setattr(approximating, "FEW", 1e-3)
+    assert not approximating.affordable(root, ll.Kronecker(), 1e9)
+    assert measured().record["approximation"]["error"] is None
+    assert measured(ll.Kronecker(check=True)).record["approximation"]["error"] is not None
 
 
 def test_it_is_stored_and_reported_as_what_it_is(tmp_path):

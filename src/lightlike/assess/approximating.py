@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lightlike.assess.layers import SMALL, LayerSummary
+from lightlike.assess.layers import LayerSummary
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.approximate import ApproximateRazor, approximate_razor
 from lightlike.length.conjugate import TOLERANCE
@@ -16,19 +16,19 @@ from lightlike.length.gaussian import expand
 from lightlike.length.prior import Prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.approximation import ApproximateFisher
-from lightlike.metric.kronecker.cost import check_memory
+from lightlike.metric.kronecker.cost import approximation_route, check_memory
 from lightlike.metric.kronecker.deviation import ApproximationError
 from lightlike.metric.kronecker.options import Kronecker
 from lightlike.metric.root import Root
 from lightlike.spectrum.decomposition import decompose
 from lightlike.spectrum.rounding import EPS
-from lightlike.spectrum.routes import routes
+from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, routes
 from lightlike.spectrum.spectrum import Spectrum
 from lightlike.spectrum.symmetric import CLEAR
 
-# The error is measured unasked where the exact matrix takes at most this many times the operations
-# of writing out the rows of A, or few in any case.
-FEW = 10.0
+# The error is measured unasked where one factorisation of the exact matrix takes at most this many
+# times the operations of the approximation, or some seconds in any case.
+FEW, LIGHT = 10.0, 1e11
 NAMES = {
     "ekfac": "EKFAC",
     "kfac": "KFAC",
@@ -75,7 +75,7 @@ def measure_approximation(
 
     M = approximate(F)
     razor = approximate_razor(F, prior, M, approximate, expand(F.problem))
-    check = affordable(F.root, memory) if options.check is None else options.check
+    check = affordable(F.root, options, memory) if options.check is None else options.check
     error = razor.approximation.error(razor.scale) if check else None
     dimension = _dimension(F, M, memory, checked=check)
     return ApproximateParts(
@@ -88,11 +88,16 @@ def measure_approximation(
     )
 
 
-def affordable(root: Root, memory: float) -> bool:
-    """Whether an exact decomposition fits, and takes little more than the rows of A do."""
-    cost = root.cost(memory)
-    fitting = [route for route in routes(*root.shape, cost) if route.fits(memory)]
-    return bool(fitting) and fitting[0].operations <= max(SMALL, FEW * cost.row_operations)
+def affordable(root: Root, options: Kronecker, memory: float) -> bool:
+    """Whether one factorisation of A Aᵀ or Aᵀ A fits, and takes little more than approximating."""
+    limit = max(LIGHT, FEW * approximation_route(root, options).operations)
+    sizes = {"gram": root.shape[0], "metric": root.shape[1]}
+    for route in routes(*root.shape, root.cost(memory)):
+        if route.method in sizes and route.fits(memory):
+            # Two factorisations, for the determinant and the rank, in place of eigenvalues.
+            spared = (EIGENVALUE_WEIGHT * 4 / 3 - 2 / 3) * float(sizes[route.method]) ** 3
+            return route.operations - spared <= limit
+    return False
 
 
 def approximation_notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
