@@ -176,6 +176,23 @@ def test_weights_of_columns_are_those_of_the_root():
     assert near(blocks.dense(), exact)
 
 
+def test_of_a_sketch_it_is_that_of_the_sketched_rows():
+    model = nets.fill(nets.mlp([4, 5, 6], "tanh"), 0)
+    F = ll.fisher(model, (X,), "categorical")
+    S = next(F.sketch(ll.Sketch(draws=2)).roots())
+    M = ll.Fisher(S).kronecker(eigenvalue_correction=True)
+    rows = S.dense()
+    assert rows.shape[0] == 2 * len(X)
+    assert M.trace() == pytest.approx(float(rows.square().sum()), rel=1e-10)
+    _, U = torch.linalg.eigh(ll.Fisher(S).kronecker().dense())
+    # In the sketched factors' own eigenvectors no other diagonal is nearer.
+    square = rows.T @ rows
+    pinched = U @ (U.T @ square @ U).diagonal().diag() @ U.T
+    assert float((M.dense() - square).norm()) == pytest.approx(
+        float((pinched - square).norm()), rel=1e-6
+    )
+
+
 def test_one_layer_alone_is_its_block():
     model = nets.fill(nets.mlp([4, 5, 3], "tanh"), 0)
     F = ll.fisher(model, (X,), "categorical")

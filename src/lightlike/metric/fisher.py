@@ -85,6 +85,9 @@ class Fisher:
         positions and uses: the nearest matrix with these eigenvectors. As it is the diagonal of Î
         in an orthonormal basis, its trace is that of Î, and its log det(I + c ·) is never less.
 
+        Where outputs are too wide for all rows, take it of a sketch S of A in place of A,
+        `Fisher(next(F.sketch().roots())).kronecker()`: L and R are then those of SᵀS, R unbiased.
+
         Args:
             eigenvalue_correction: EKFAC; takes a second pass.
             sharing: "expand", positions as observations of their own, or "reduce", means of x and
