@@ -306,6 +306,13 @@ def _check_alike(name: str, first: Measurement, other: str, m: Measurement) -> N
             "They give code lengths for different kinds of labels, or under different noise.",
             "Measure both with the same likelihood.",
         )
+    forms = [x.record.get("approximation", {}).get("form", "exact") for x in (first, m)]
+    if forms[0] != forms[1]:
+        raise ComparisonError(
+            f"The Fisher matrix of {name!r} is {forms[0]}, that of {other!r} {forms[1]}.",
+            "The error of an approximation could make the whole difference.",
+            "Measure both by the same method.",
+        )
     if _asked(first) != _asked(m) or _unlike_numbers(first, m):
         raise ComparisonError(
             f"{name!r} and {other!r} were measured under different priors: {_asked(first)} and "

@@ -80,7 +80,7 @@ def _spectrum(m: Measurement) -> str:
 
 def _bounded(m: Measurement) -> bool:
     """Whether dimensions are from below: of a sketch, or in lower precision."""
-    return m.spectrum.kind == "estimated" or m.spectrum.rounding is not None
+    return m.spectrum.kind in ("estimated", "approximate") or m.spectrum.rounding is not None
 
 
 def _floor(m: Measurement) -> str:
@@ -100,11 +100,11 @@ def _soft(m: Measurement) -> str:
 
 def _length(m: Measurement) -> list[tuple[str, str]]:
     length = m.length
-    n = length.observations
+    n, about = length.observations, "≈ " if length.kind == "approximate" else ""
     rows = [
         (
             "complexity",
-            f"{length.complexity:.1f}{'' if length.total is not None else _error(length)} "
+            f"{about}{length.complexity:.1f}{'' if length.total is not None else _error(length)} "
             f"{length.units} = {length.dimension_term:.1f} (dimension) "
             f"{_signed(length.spectrum_term)} (spectrum), {_prior(m)}",
         )
@@ -113,7 +113,7 @@ def _length(m: Measurement) -> list[tuple[str, str]]:
         rows.insert(0, ("length", "— (no labels, so no fit term)"))
         return rows
     total = (
-        f"{length.total:.1f}{_error(length)} {length.units} = {length.fit:.1f} (fit) "
+        f"{about}{length.total:.1f}{_error(length)} {length.units} = {length.fit:.1f} (fit) "
         f"{_signed(length.displacement)} (displacement) {_signed(length.complexity)} (complexity)"
     )
     factor = UNITS[length.units]

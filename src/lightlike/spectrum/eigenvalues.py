@@ -31,7 +31,8 @@ class Eigenvalues:
         shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
         kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
             are of lower precision: then each eigenvalue is known to `error`; "estimated" when they
-            are means over independent sketches.
+            are means over independent sketches; "approximate" when they are those of another matrix
+            that stands for this one.
         method: The route that gave it: "gram", "metric", "svd", "sketch" or "dense".
         floor: Absolute size of eigenvalues below which rounding hides them in this route.
         residue: Largest computed eigenvalue below the cut, 0 if there is none.
@@ -102,13 +103,13 @@ class Eigenvalues:
     def count(self, above: float) -> Count:
         """How many exceed a bound, and between what their errors let that number lie.
 
-        Of estimated eigenvalues no error is certain: the bounds are 0 and min(K, D).
+        Of estimated and approximate ones no error is certain: the bounds are 0 and min(K, D).
         """
         error = self.error(max(above, 0.0))
         value, lower, upper = (
             int((self.eigenvalues > t).sum()) for t in (above, above + error, above - error)
         )
-        if self.kind == "estimated":
+        if self.kind in ("estimated", "approximate"):
             return Count(value, 0, min(self.shape), error)
         hidden = above <= self.floor + error and self.trace > 0.0
         if hidden and len(self.eigenvalues) < min(self.shape):
