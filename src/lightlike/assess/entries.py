@@ -23,7 +23,7 @@ from lightlike.length.information import tic
 from lightlike.length.interpolating import interpolating
 from lightlike.length.nml import nml_of_labels
 from lightlike.length.observed import require_labels
-from lightlike.length.optimum import doubts
+from lightlike.length.optimum import doubts, told_of_limits
 from lightlike.length.posterior import log_likelihoods
 from lightlike.length.predictive import loo_of, smoothing, waic_of
 from lightlike.length.priors import Prior, resolve_prior
@@ -115,6 +115,7 @@ class Entry:
 def _razor(question: Question) -> CodeLength:
     length = description_length(question.F, prior=question.prior)
     note = "Exact for linear models with Gaussian noise; elsewhere a quadratic picture at θ̂."
+    note = " ".join(filter(None, (told_of_limits(length.prior), note)))
     return _labelled(question, "gaussian", replace(length, validity=note))
 
 

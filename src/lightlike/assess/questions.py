@@ -19,7 +19,7 @@ from lightlike.length.criteria import criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.information import tic
-from lightlike.length.optimum import doubts
+from lightlike.length.optimum import doubts, told_of_limits
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.spectrum.sketch import Sketch
@@ -106,7 +106,8 @@ def description_length(
         spectrum: Of F, if there is one already; serves isotropic priors.
 
     Returns:
-        The length, whose `validity` says so if θ is far from an optimum.
+        The length, whose `validity` says so if θ is far from an optimum, or a fitted variance is a
+        limit.
 
     Raises:
         PriorError: if the prior does not fit the parameters.
@@ -114,7 +115,9 @@ def description_length(
     length = gaussian_razor(
         F.problem, resolve_prior(prior), F.decomposition(), expand(F.problem), spectrum
     )
-    return replace(length, validity=" ".join(doubts(F.problem, length)))
+    told = told_of_limits(length.prior)
+    validity = " ".join(filter(None, (*doubts(F.problem, length), told)))
+    return replace(length, validity=validity)
 
 
 def criteria(F: Fisher) -> dict[str, float | None]:
