@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightlike.assess.questions import description_length, dimension
 from lightlike.assess.singular import singular
-from lightlike.errors import UndefinedError
+from lightlike.errors import UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength, as_code_length
 from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.criteria import criteria_of
@@ -154,6 +154,9 @@ def _singular(question: Question) -> CodeLength:
             "It takes chains of samples, minutes rather than seconds.",
             "Pass coefficient=lightlike.learning_coefficient(model, data, likelihood).",
         )
+    if not isinstance(found, LearningCoefficient):
+        wanted = "what lightlike.learning_coefficient(model, data, likelihood) returns"
+        raise choice_error("coefficient", found, [wanted])
     survey = question.F.problem.reference.survey
     if survey.nll is None or abs(found.nll - question.fit) > 1e-6 * max(1.0, abs(question.fit)):
         raise UndefinedError(

@@ -15,6 +15,7 @@ from lightlike.geometry.dimension import (
 )
 from lightlike.geometry.symmetry.explain import certified, explain
 from lightlike.geometry.symmetry.explanation import Explanation
+from lightlike.length.arguments import check_fisher
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
@@ -112,6 +113,9 @@ def description_length(
     Raises:
         PriorError: if the prior does not fit the parameters.
     """
+    check_fisher(F)
+    if spectrum is not None and not isinstance(spectrum, Spectrum):
+        raise choice_error("spectrum", spectrum, ["None", "what lightlike.spectrum(F) returns"])
     length = gaussian_razor(
         F.problem, resolve_prior(prior), F.decomposition(), expand(F.problem), spectrum
     )
@@ -127,6 +131,7 @@ def criteria(F: Fisher) -> dict[str, float | None]:
     where it is not defined, and `lightlike.lengths.tic` says why. It also warns off an optimum, as
     a bare number cannot.
     """
+    check_fisher(F)
     found = criteria_of(F.problem, int(dimension(F)))
     for name, method in (("tic", "hessian"), ("tic_ggn", "ggn")):
         try:

@@ -14,6 +14,7 @@ from rich.table import Table as Grid
 
 from lightlike.assess.entries import ENTRIES, Entry, Question
 from lightlike.errors import LightlikeError, choice_error
+from lightlike.length.arguments import check_fisher
 from lightlike.length.codelength import CodeLength, finite
 from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.description import check_units
@@ -173,9 +174,12 @@ def table(
     Raises:
         ChoiceError: if an entry or unit is unknown, or draws or seed are no whole numbers.
     """
+    check_fisher(F)
     check_units(units)
     check_whole("draws", draws, 1)
     check_seed(seed)
+    if not (include is None or isinstance(include, Sequence)):
+        raise choice_error("include", include, ["None", "a list of names of entries"])
     known = {entry.name: entry for entry in ENTRIES}
     for name in include or ():
         if name not in known:
