@@ -10,6 +10,7 @@ from scipy.optimize import minimize, minimize_scalar
 from torch import nn
 
 import lightlike as ll
+from lightlike.demos import load_digits, train_mlp
 from lightlike.errors import PriorError
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.layer_descent import lowest
@@ -196,3 +197,42 @@ def test_slopes_and_the_bound(seed):
             other = t + 0.7 * g.standard_normal(3)
             middle = mode(0.5 * (t + other)).value
             assert middle <= 0.5 * (mode(t).value + mode(other).value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["MLP", "CNN"])
+def test_networks_on_digits(kind):
+    """MacKay's fixed point at θ̂ by dense matrices: σ_l² = |θ̂_l|²/γ_l, γ_l = n_l − tr_l P⁻¹/σ_l²."""
+    pytest.importorskip("sklearn")
+    digits = load_digits()
+    model = train_mlp(digits) if kind == "MLP" else convolutions(digits)
+    x, y = (part[:60] for part in digits.train)
+    F = ll.fisher(model, (x, y), "categorical")
+    found = ll.description_length(F, prior=PerLayer("evidence"))
+    assert found.prior["fitted_by"] == "laplace"
+    assert "does not bear out" in found.validity
+    theta, H = F.problem.theta, 60 * F.dense()
+    spread = PerLayer(found.prior["variance"]).resolve(F.problem).variance
+    inverse = torch.linalg.inv(H + torch.diag(1 / spread)).diagonal()
+    for entries in F.problem.selection.layers().values():
+        here = slice(entries[0].start, entries[-1].stop)
+        variance = float(spread[here.start])
+        gamma = float((1 - inverse[here] / variance).sum())
+        assert float(theta[here].square().sum()) / gamma == pytest.approx(variance, rel=1e-3)
+
+
+def convolutions(digits):
+    """A small CNN, trained for a moment."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(4, 6, 2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 10),
+        )  # fmt: skip
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-2)
+    x, y = digits.train
+    for _ in range(60):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    return model.eval()
