@@ -19,6 +19,7 @@ from lightlike.assess.diagnosis import diagnose as diagnose_result
 from lightlike.assess.history import History, read_history
 from lightlike.assess.measure import measure as measure_model
 from lightlike.assess.measurement import Measurement, load
+from lightlike.assess.noisy import measure_with_noise
 from lightlike.assess.planning import plan as plan_model
 from lightlike.demos import demo as run_demo
 from lightlike.errors import ComparisonError, LightlikeError, StoreError
@@ -41,6 +42,12 @@ Dtype = Annotated[
     typer.Option(help="float64, or float32: faster, for large eigenvalues; as in the run file."),
 ]
 Files = Annotated[list[Path], typer.Argument(help="Result files of `measure`.")]
+PriorText = Annotated[
+    str | None,
+    typer.Option(
+        "--prior", help="In place of the run file's, written as there: 0.1, evidence, '{ ... }'."
+    ),
+]
 NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
 
 
@@ -54,8 +61,11 @@ arguments = { width = 32 }            # optional, of the factory
 [data]
 factory = "package.module:function"   # returns (x, y), a DataLoader, ...
 [measure]
-likelihood = "categorical"            # or { name = "gaussian", variance = 0.1 }
-prior = { variance = "evidence" }     # optional; variance 1 unless given
+likelihood = "categorical"            # or { name = "gaussian", variance = 0.1 }, or "evidence"
+prior = { variance = "evidence" }     # optional; variance 1 unless given; or one of:
+#   { name = "per_layer", variance = { "0" = 0.1, ".*" = "evidence" }, mean = "w.safetensors" }
+#   { name = "from_initialisation", constants = 0.01, fresh = true }
+#   { name = "per_parameter", variance = { "0.weight" = 0.1, "0.bias" = 0.2 } }
 out = "result.safetensors"            # optional, beside the run file
 # optional too: parameters, method, units, memory, seed, layers, dtype
 """
@@ -93,18 +103,21 @@ def measure(
     as_json: AsJson = False,
     out: Out = None,
     dtype: Dtype = None,
+    prior: PriorText = None,
     quiet: Annotated[bool, NO_PROGRESS] = False,
 ) -> None:
     """Measure the model and data that a run file names."""
-    asked = read_run(run)
+    asked = read_run(run, prior)
     options = {**asked.options, "progress": not quiet and "auto"}
     if out is not None:
         options["out"] = out
     if dtype is not None:
         options["dtype"] = dtype
-    show_result(
-        measure_model(asked.model, asked.data, asked.likelihood, **options), as_json=as_json
-    )
+    if asked.fit_noise:
+        result = measure_with_noise(asked.model, asked.data, **options)
+    else:
+        result = measure_model(asked.model, asked.data, asked.likelihood, **options)
+    show_result(result, as_json=as_json)
 
 
 @app.command()

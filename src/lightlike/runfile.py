@@ -9,11 +9,19 @@ weights = "weights.safetensors"         # optional, loaded strictly into the mod
 factory = "mypackage.data:training_set" # returns anything that `measure` takes as data
 
 [measure]
-likelihood = "categorical"              # or { name = "gaussian", variance = 0.1 }
-prior = { variance = "evidence" }       # or { variance = 0.5 }
+likelihood = "categorical"              # or { name = "gaussian", variance = 0.1 }, or "evidence"
+prior = { variance = "evidence" }       # or { variance = 0.5 }, or one of those below
 method = "auto"                         # or { draws = 8, repetitions = 4 }, a sketch
 dtype = "float64"                       # or "float32": faster, for large eigenvalues
 out = "result.safetensors"
+
+Priors, each with mean = 0.0, another number, or the path of a safetensors file such as the initial
+weights; without a name they are "isotropic":
+
+{ name = "isotropic", variance = 0.5 }                            # or "evidence"
+{ name = "per_layer", variance = { "0" = 0.1, ".*" = "evidence" } } # or "evidence" for all
+{ name = "per_parameter", variance = { "0.weight" = 0.1, "0.bias" = 0.2 } }
+{ name = "from_initialisation", constants = 0.01 }  # fresh = true: measured from the model factory
 """
 
 from __future__ import annotations
@@ -29,10 +37,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from lightlike.errors import RunFileError, choice_error
-from lightlike.length.priors import Isotropic, Prior
+from lightlike.length.priors import FromInitialisation, Isotropic, PerLayer, PerParameter, Prior
 from lightlike.problem.likelihoods import NAMED, Likelihood, resolve_likelihood
 from lightlike.spectrum.sketch import Sketch
 
@@ -42,6 +50,14 @@ TABLES = {
     "measure": {"likelihood", "prior", "parameters", "method", "units", "seed", "memory", "out",
                 "layers", "dtype"},
 }  # fmt: skip
+
+# Settings of each prior.
+PRIORS = {
+    "isotropic": {"variance", "mean"},
+    "per_layer": {"variance", "mean"},
+    "per_parameter": {"variance", "mean"},
+    "from_initialisation": {"constants", "fresh", "mean", "seed"},
+}
 
 # What entries must be that are not looked at elsewhere.
 KINDS: dict[str, tuple[type, str]] = {
@@ -60,19 +76,26 @@ class Run:
         data: What the data factory returned.
         likelihood: The output distribution.
         options: Keyword arguments of `measure`.
+        fit_noise: Whether the variance of a Gaussian likelihood is to be fitted by the evidence.
     """
 
     model: nn.Module
     data: Any
     likelihood: Likelihood
     options: dict[str, Any]
+    fit_noise: bool = False
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, prior: str | None = None) -> Run:
     """Read a run file and call its factories.
 
     Modules are looked for in the folder of the run file, in the present one, and where Python
     looks anyway. Paths in the file are relative to it.
+
+    Args:
+        path: The run file.
+        prior: In place of the one in the file, as it would be written there: a number, a word, or a
+            table in braces.
 
     Raises:
         RunFileError: if the file is missing, not TOML, has unknown entries, or a factory fails.
@@ -80,18 +103,15 @@ def read_run(path: Path) -> Run:
     table = _read(path)
     options = dict(table["measure"])
     for name, (kind, what) in KINDS.items():
-        value = options.get(name)
-        if value is not None and (
-            not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
-        ):
-            raise RunFileError(
-                f"{name} = {value!r} in the run file's [measure] table is not {what}.",
-                "It could not be used as it was meant.",
-                f"Write {what}.",
-            )
-    likelihood = _likelihood(options.pop("likelihood", None))
+        _check_kind(name, options.get(name), kind, what)
+    named = options.pop("likelihood", None)
+    fit_noise = named == {"name": "gaussian", "variance": "evidence"}
+    likelihood = _likelihood("gaussian" if fit_noise else named)
+    if prior is not None:
+        options["prior"] = _written(prior)
     if "prior" in options:
-        options["prior"] = _prior(options["prior"])
+        fresh = lambda: _fresh(table["model"], path.parent)  # noqa: E731
+        options["prior"] = _prior(options["prior"], path.parent, fresh)
     if isinstance(options.get("method"), dict):
         options["method"] = _sketch(options["method"])
     if "out" in options:
@@ -108,7 +128,7 @@ def read_run(path: Path) -> Run:
         if "weights" in table["model"]:
             _load_weights(model, path.parent / table["model"]["weights"])
         data = _call(table["data"], "data")
-    return Run(model, data, likelihood, options)
+    return Run(model, data, likelihood, options, fit_noise)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
@@ -144,6 +164,16 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
                 f'Write [{name}] and below it factory = "package.module:function".',
             )
     return table
+
+
+def _check_kind(name: str, value: Any, kind: type, what: str) -> None:
+    if value is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
+        return
+    raise RunFileError(
+        f"{name} = {value!r} in the run file's [measure] table is not {what}.",
+        "It could not be used as it was meant.",
+        f"Write {what}.",
+    )
 
 
 def _expect(found: set[str], known: set[str], where: str, what: str) -> None:
@@ -196,14 +226,26 @@ def _find(name: Any, what: str) -> Callable[..., Any]:
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
+    tensors = _tensors(path, "weights")
     try:
-        model.load_state_dict(load_file(str(path)))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunFileError(
-            f"The weights {str(path)!r} cannot be loaded: {error}.",
-            "A network with other weights has other numbers.",
-            "Save them with safetensors.torch.save_file(model.state_dict(), path).",
-        ) from error
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise _unloaded(path, "weights", error) from error
+
+
+def _tensors(path: Path, what: str) -> dict[str, Tensor]:
+    try:
+        return load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise _unloaded(path, what, error) from error
+
+
+def _unloaded(path: Path, what: str, error: Exception) -> RunFileError:
+    return RunFileError(
+        f"The {what} {str(path)!r} cannot be loaded: {error}.",
+        "A network with other weights has other numbers.",
+        "Save them with safetensors.torch.save_file(model.state_dict(), path).",
+    )
 
 
 def _likelihood(value: Any) -> Likelihood:
@@ -229,11 +271,50 @@ def _likelihood(value: Any) -> Likelihood:
     return resolve_likelihood(value)
 
 
-def _prior(value: Any) -> Prior:
-    if isinstance(value, dict):
-        _expect(set(value), {"variance", "mean"}, "prior", "setting")
-        return Isotropic(**value)
-    return Isotropic(value)
+def _written(text: str) -> Any:
+    """What a prior on the command line would be in a run file."""
+    try:
+        return tomllib.loads(f"prior = {text}")["prior"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _prior(value: Any, folder: Path, fresh: Callable[[], nn.Module]) -> Prior:
+    if not isinstance(value, dict):
+        return Isotropic(value)
+    settings = dict(value)
+    name = settings.pop("name", "isotropic")
+    if name not in PRIORS:
+        raise choice_error("prior.name", name, [*map(repr, PRIORS)])
+    _expect(set(settings), PRIORS[name], f"prior {name!r}", "setting")
+    if isinstance(settings.get("mean"), str):
+        settings["mean"] = _tensors(folder / settings["mean"], "prior mean")
+    if name == "from_initialisation":
+        _check_kind("prior.fresh", settings.get("fresh"), bool, "true or false")
+        _check_kind("prior.seed", settings.get("seed"), int, "a whole number")
+        settings["fresh"] = fresh if settings.get("fresh") else None
+        return FromInitialisation(**settings)
+    if name == "isotropic":
+        return Isotropic(**settings)
+    if "variance" not in settings:
+        raise RunFileError(
+            f"The prior {name!r} has no variance.",
+            "A default would be a silent choice of prior.",
+            'Write variance = { ".*" = 1.0 }, or "evidence".',
+        )
+    return PerLayer(**settings) if name == "per_layer" else _per_parameter(**settings)
+
+
+def _per_parameter(variance: Any, **settings: Any) -> PerParameter:
+    if not isinstance(variance, dict):
+        raise choice_error("prior.variance", variance, ["a table from parameters to variances"])
+    return PerParameter(variance, **settings)
+
+
+def _fresh(part: dict[str, Any], folder: Path) -> nn.Module:
+    """The model as its factory makes it, without the weights."""
+    with _importable(folder), redirect_stdout(sys.stderr):
+        return _call(part, "model")  # type: ignore[no-any-return]
 
 
 def _sketch(settings: dict[str, Any]) -> Sketch:

@@ -85,6 +85,35 @@ def test_sampled_lengths_are_those_of_their_own_functions():
     )["singular"].reason  # fmt: skip
 
 
+def coin(_, y, seed):
+    """A model that knows the shares of the labels so far, with half a count for each class."""
+    del seed
+    shares = (torch.bincount(y, minlength=3).double() + 0.5) / (len(y) + 1.5)
+    model = nn.Linear(2, 3).double()
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.copy_(shares.log())
+    return model.eval()
+
+
+def test_a_prequential_length_beside_the_others():
+    model, x, y = classes()
+    F = ll.fisher(model, (x, y), "categorical")
+    found = ll.lengths.prequential(coin, (x, y), "categorical")
+    t = ll.lengths.table(F, include=["prequential", "uniform"], prequential=found)
+    assert t["prequential"].total == found.total
+    assert t["prequential"].kind == "exact"
+    bits = ll.lengths.table(F, include=["prequential"], prequential=found.to("bits"), units="bits")
+    assert bits["prequential"].total == pytest.approx(found.total / math.log(2))
+    other = ll.fisher(model, (x[:10], y[:10]), "categorical")
+    for fisher, given, says in (
+        (other, found, "20 observations, not 10"), (F, None, "No prequential length"),
+        (F, 3.0, "prequential=3.0 is not a choice"),
+    ):  # fmt: skip
+        t = ll.lengths.table(fisher, include=["prequential"], prequential=given)
+        assert says in t["prequential"].reason
+
+
 def test_no_silent_gap(found):
     _, t = found
     for row in t:
@@ -100,6 +129,7 @@ def test_as_text_and_json(found):
     text = str(t)
     for row in t:
         assert row.title in text
+        assert row.needs.split()[0] in text
     assert "20 observations in nats" in text
     # A hat over a letter takes no room of its own.
     assert max(map(len, text.replace("\u0302", "").splitlines())) <= table.WIDTH
@@ -151,7 +181,9 @@ def test_without_labels():
     t = ll.lengths.table(ll.fisher(model, (x,), "categorical"), draws=3)
     assert t["uniform"].total == pytest.approx(20 * math.log(3))
     for row in t:
-        if row.name not in ("uniform", "rissanen", "interpolating", "singular"):
+        if row.name not in (
+                "uniform", "rissanen", "interpolating", "singular", "prequential"
+            ):  # fmt: skip
             assert "label" in row.reason, row.name
 
 

@@ -11,9 +11,8 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.errors import CapacityError, ChoiceError, PriorError
-from lightlike.length import layer_evidence
 from lightlike.length.gaussian import expand, gaussian_razor
-from lightlike.length.layer_evidence import LayerEvidence
+from lightlike.length.layer_evidence import LayerEvidence, layers_of
 from lightlike.length.priors import Isotropic, PerLayer, PerParameter
 from oracles.networks import Call, fill, mlp, normal
 
@@ -189,8 +188,8 @@ def test_the_gradient_is_that_of_finite_differences_and_vanishes_at_the_optimum(
     prior = PerLayer({"gain": 0.5, "body.0.bias": 0.0, ".*": "evidence"}, mean=Net().state_dict())
     resolved, groups = prior.resolve(problem), prior.groups(problem.selection)
     assert list(groups) == ["body.0", "body.2", "head"]
-    evidence = layer_evidence.layer_evidence(
-        problem, resolved, groups, decomposition, expansion.gradient
+    evidence = LayerEvidence(
+        layers_of(problem, resolved, groups, decomposition, expansion.gradient)
     )
     g = np.random.default_rng(0)
     for t in (np.zeros(3), g.standard_normal(3)):
@@ -234,17 +233,6 @@ def test_never_longer_than_with_one_variance_for_all():
     assert each.total < one.total
     given = PerLayer(each.prior["variance"], mean)
     assert ll.description_length(F, prior=given).total == pytest.approx(each.total, rel=1e-10)
-
-
-def test_a_variance_without_a_maximum():
-    """The second block explains nothing: its labels come from the first one alone."""
-    blocks = Blocks(variances=(4.0, 0.0), seed=4)
-    with pytest.raises(PriorError, match=r"no maximum: .* layer 'b' goes to 0"):
-        ll.description_length(blocks.fisher(np.zeros(11)), prior=PerLayer("evidence"))
-    far = blocks.fisher(np.zeros(11))
-    mean = {"a.weight": torch.full((1, 6), -1e9), "b.weight": torch.zeros(1, 5)}
-    with pytest.raises(PriorError, match=r"no maximum: .* layer '[ab]' goes to "):
-        ll.description_length(far, prior=PerLayer("evidence", mean))
 
 
 def test_what_cannot_be_fitted(F, monkeypatch):

@@ -1,6 +1,7 @@
 """λ̂ against known learning coefficients, and what it refuses to say."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -280,3 +281,27 @@ def test_one_hidden_unit_at_finite_n(M, N):
     found = known(ReducedRank(M, 1, N, 0), M, 1e3, chains=32, draws=500, burn_in=400, steps=40)
     assert abs(found.value - exact) < 3 * found.stderr
     assert found.stderr < 0.05 * exact
+
+
+def test_the_interval_has_what_finite_data_hide():
+    """y = a b x: λ = ½ with m = 2 lies outside two standard errors of the slope at n β = 10³."""
+    found = replace(
+        measure(draws=100, rank=False),
+        value=slope_of_one_hidden_unit(1, 1, 1e3),
+        stderr=0.01,
+        observations=1000,
+        diagnostics=(diagnostics(0.0, beta=1.0),),
+    )
+    low, high = found.interval()
+    assert low == pytest.approx(found.value - 0.02)
+    assert high == pytest.approx(found.value + 0.02)
+    assert high < 0.5 < found.interval(multiplicity=2)[1]
+    assert found.interval(multiplicity=2)[1] - high == pytest.approx(1 / math.log(1e3))
+    assert replace(found, rank_bound=0.5).interval(multiplicity=3)[1] == 0.5
+    assert found.interval(errors=1e3)[0] == 0.0
+    for bad in ({"multiplicity": 0}, {"multiplicity": 1.5}, {"errors": -1.0}):
+        with pytest.raises(ll.errors.ChoiceError, match=next(iter(bad))):
+            found.interval(**bad)
+    few = replace(found, observations=1)
+    with pytest.raises(ll.errors.ChoiceError, match=r"log\(n β\) ≤ 0"):
+        few.interval(multiplicity=2)

@@ -9,7 +9,7 @@ import torch
 from lightlike.assess.diagnosis import Check
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
-from lightlike.length.optimum import REMEDY, far, impossible
+from lightlike.length.optimum import REMEDY, far, impossible, told_of_limits
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.jacobian import HONEST
 from lightlike.spectrum.rounding import EPS
@@ -150,6 +150,8 @@ def _optimum(F: Fisher, length: DescriptionLength) -> Iterator[Check]:
 
 
 def _prior(spectrum: Spectrum, length: DescriptionLength) -> Iterator[Check]:
+    if told := told_of_limits(length.prior):
+        yield Check("fitted variances", "warning", told, "Or give the variances as numbers.")
     variance = length.prior.get("variance")
     if not isinstance(variance, int | float) or not len(spectrum):
         return

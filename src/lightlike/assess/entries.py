@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightlike.assess.questions import description_length, dimension
 from lightlike.assess.singular import singular
-from lightlike.errors import UndefinedError
+from lightlike.errors import UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength, as_code_length
 from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.criteria import criteria_of
@@ -23,9 +23,10 @@ from lightlike.length.information import tic
 from lightlike.length.interpolating import interpolating
 from lightlike.length.nml import nml_of_labels
 from lightlike.length.observed import require_labels
-from lightlike.length.optimum import doubts
+from lightlike.length.optimum import doubts, told_of_limits
 from lightlike.length.posterior import log_likelihoods
 from lightlike.length.predictive import loo_of, smoothing, waic_of
+from lightlike.length.prequential import PrequentialLength
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.regular import Bounds, rissanen
 from lightlike.length.variational import FEWEST_DRAWS, variational
@@ -55,6 +56,7 @@ class Question:
         seed: Of everything that samples.
         epsilon: Of the interpolating razor, or None.
         coefficient: A learning coefficient of the same model and data, or None.
+        prequential: A prequential length of the same data, or None.
     """
 
     F: Fisher
@@ -64,6 +66,7 @@ class Question:
     seed: int = 0
     epsilon: float | None = None
     coefficient: LearningCoefficient | None = None
+    prequential: PrequentialLength | None = None
 
     def criterion(self, name: str) -> float | None:
         """AIC, BIC or their like; only that with the local dimension takes a decomposition."""
@@ -115,6 +118,7 @@ class Entry:
 def _razor(question: Question) -> CodeLength:
     length = description_length(question.F, prior=question.prior)
     note = "Exact for linear models with Gaussian noise; elsewhere a quadratic picture at θ̂."
+    note = " ".join(filter(None, (told_of_limits(length.prior), note)))
     return _labelled(question, "gaussian", replace(length, validity=note))
 
 
@@ -153,6 +157,9 @@ def _singular(question: Question) -> CodeLength:
             "It takes chains of samples, minutes rather than seconds.",
             "Pass coefficient=lightlike.learning_coefficient(model, data, likelihood).",
         )
+    if not isinstance(found, LearningCoefficient):
+        wanted = "what lightlike.learning_coefficient(model, data, likelihood) returns"
+        raise choice_error("coefficient", found, [wanted])
     survey = question.F.problem.reference.survey
     if survey.nll is None or abs(found.nll - question.fit) > 1e-6 * max(1.0, abs(question.fit)):
         raise UndefinedError(
@@ -169,6 +176,37 @@ def _singular(question: Question) -> CodeLength:
         kind="estimated",
         observations=survey.observations,
         note="n L_n + λ log n, up to O(log log n): singular models too, N large.",
+    )
+
+
+def _prequential(question: Question) -> CodeLength:
+    found = question.prequential
+    if found is None:
+        raise UndefinedError(
+            "No prequential length was given.",
+            "It takes a training run for every block of the data.",
+            "Pass prequential=lightlike.lengths.prequential(train, data, likelihood).",
+        )
+    if not isinstance(found, PrequentialLength):
+        wanted = "what lightlike.lengths.prequential(train, data, likelihood) returns"
+        raise choice_error("prequential", found, [wanted])
+    observations = question.F.problem.survey.observations
+    if found.observations != observations:
+        raise UndefinedError(
+            f"The prequential length is of {found.observations:,} observations, not "
+            f"{observations:,}.",
+            "It would be the length of other labels.",
+            "Code the same data.",
+        )
+    return CodeLength(
+        name="prequential",
+        total=found.to("nats").total,
+        fit=None,
+        stderr=found.to("nats").stderr,
+        kind=found.kind,
+        observations=observations,
+        note=found.note,
+        record=found.record,
     )
 
 
@@ -245,6 +283,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("laplace", "variational, Laplace", "a pass a draw", _variational("laplace")),
     Entry("mean_field", "variational, mean field", "a pass a draw", _variational("mean_field")),
     Entry("singular", "singular free energy", "a learning coefficient", _singular),
+    Entry("prequential", "prequential", "training, once a block", _prequential),
     Entry("rissanen", "Rissanen razor", "bounds, regular metric, D ≤ 64", _regular),
     Entry("bic", "BIC (D)", "labels", _criterion("bic")),
     Entry("bic_dimension", "BIC (d)", "local dimension", _criterion("bic_dimension")),

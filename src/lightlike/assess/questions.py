@@ -15,11 +15,12 @@ from lightlike.geometry.dimension import (
 )
 from lightlike.geometry.symmetry.explain import certified, explain
 from lightlike.geometry.symmetry.explanation import Explanation
+from lightlike.length.arguments import check_fisher
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.information import tic
-from lightlike.length.optimum import doubts
+from lightlike.length.optimum import doubts, told_of_limits
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.spectrum.sketch import Sketch
@@ -106,15 +107,21 @@ def description_length(
         spectrum: Of F, if there is one already; serves isotropic priors.
 
     Returns:
-        The length, whose `validity` says so if θ is far from an optimum.
+        The length, whose `validity` says so if θ is far from an optimum, or a fitted variance is a
+        limit.
 
     Raises:
         PriorError: if the prior does not fit the parameters.
     """
+    check_fisher(F)
+    if spectrum is not None and not isinstance(spectrum, Spectrum):
+        raise choice_error("spectrum", spectrum, ["None", "what lightlike.spectrum(F) returns"])
     length = gaussian_razor(
         F.problem, resolve_prior(prior), F.decomposition(), expand(F.problem), spectrum
     )
-    return replace(length, validity=" ".join(doubts(F.problem, length)))
+    told = told_of_limits(length.prior)
+    validity = " ".join(filter(None, (*doubts(F.problem, length), told)))
+    return replace(length, validity=validity)
 
 
 def criteria(F: Fisher) -> dict[str, float | None]:
@@ -124,6 +131,7 @@ def criteria(F: Fisher) -> dict[str, float | None]:
     where it is not defined, and `lightlike.lengths.tic` says why. It also warns off an optimum, as
     a bare number cannot.
     """
+    check_fisher(F)
     found = criteria_of(F.problem, int(dimension(F)))
     for name, method in (("tic", "hessian"), ("tic_ggn", "ggn")):
         try:

@@ -57,8 +57,9 @@ def learning_coefficient(
     λ̂ is the slope of the free energy in log n at the finite n β that was used, which differs from
     its limit λ by O(1/log n β) where the multiplicity exceeds 1 (for a b x at the origin it is 0.41
     at n β = 10⁴, λ = 0.5) and by powers of 1/(n β) elsewhere. That difference is no part of the
-    standard error. Nor is what chains of this length did not come to see: in the narrow arms of a
-    singular crossing errors of two to three standard errors are not rare, so take many chains.
+    standard error, but of `interval(multiplicity=m)`. Nor is what chains of this length did not
+    come to see: in the narrow arms of a singular crossing errors of two to three standard errors
+    are not rare, so take many chains.
 
     Args:
         model: Any module that PyTorch can differentiate; it is left as it was found.
@@ -135,8 +136,11 @@ def singular(coefficient: LearningCoefficient, *, multiplicity: int = 1) -> Sing
         Its terms and their standard error, in nats; `.to("bits")`.
 
     Raises:
-        ChoiceError: if m is not a whole number from 1 up.
+        ChoiceError: if m is not a whole number from 1 up, or the coefficient is none.
     """
+    if not isinstance(coefficient, LearningCoefficient):
+        wanted = "what lightlike.learning_coefficient(model, data, likelihood) returns"
+        raise choice_error("coefficient", coefficient, [wanted])
     return coefficient.length(multiplicity)
 
 
@@ -157,7 +161,8 @@ def effective_dimension(
     """The effective dimension d_{γ,n} of a region of parameter space (Abbas et al. 2021).
 
     d_{γ,n} = 2 log( E_{θ~Θ} √det(I + κ F̂(θ)) ) / log κ with F̂ = D F / E_Θ[tr F] and
-    κ = γ n / (2π log n) (arXiv 2011.00027; local: arXiv 2112.04807).
+    κ = γ n / (2π log n) (arXiv 2011.00027; local: arXiv 2112.04807). The two-scale effective
+    dimension (arXiv 2401.09184) is not offered: its formula could not be checked against a source.
 
     Args:
         model: Any module that PyTorch can differentiate; it is left as it was found.

@@ -14,15 +14,17 @@ from rich.table import Table as Grid
 
 from lightlike.assess.entries import ENTRIES, Entry, Question
 from lightlike.errors import LightlikeError, choice_error
+from lightlike.length.arguments import check_fisher
 from lightlike.length.codelength import CodeLength, finite
 from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.description import check_units
 from lightlike.length.numbers import check_seed, check_whole
+from lightlike.length.prequential import PrequentialLength
 from lightlike.length.priors import Prior
 from lightlike.length.regular import Bounds
 from lightlike.metric.fisher import Fisher
 
-WIDTH = 118
+WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,17 @@ class LengthTable:
 
     def __rich__(self) -> Grid:
         grid = Grid(title=f"Lengths of N = {self.observations:,} observations in {self.units}")
-        for column in ("", "total", "± s.e.", "per obs.", "kind", "took", "note"):
+        for column in ("", "total", "± s.e.", "per obs.", "kind", "took", "needs", "note"):
             right = column in ("total", "± s.e.", "per obs.", "took")
-            grid.add_column(column, justify="right" if right else "left", no_wrap=column != "note")
+            grid.add_column(
+                column,
+                justify="right" if right else "left",
+                no_wrap=column not in ("needs", "note"),
+            )
         for row in self.rows:
-            grid.add_row(row.title, *_figures(row), row.kind, f"{row.seconds:.2g} s", row.note)
+            grid.add_row(
+                row.title, *_figures(row), row.kind, f"{row.seconds:.2g} s", row.needs, row.note
+            )
         return grid
 
     def __str__(self) -> str:
@@ -153,6 +161,7 @@ def table(
     seed: int = 0,
     epsilon: float | None = None,
     coefficient: LearningCoefficient | None = None,
+    prequential: PrequentialLength | None = None,
     units: str = "nats",
 ) -> LengthTable:
     """All lengths and criteria of a network on its data, side by side.
@@ -168,20 +177,24 @@ def table(
         seed: Of everything that samples.
         epsilon: Of the interpolating razor.
         coefficient: From `lightlike.learning_coefficient`, for the singular free energy.
+        prequential: From `lightlike.lengths.prequential`, on the same data.
         units: "nats" or "bits".
 
     Raises:
         ChoiceError: if an entry or unit is unknown, or draws or seed are no whole numbers.
     """
+    check_fisher(F)
     check_units(units)
     check_whole("draws", draws, 1)
     check_seed(seed)
+    if not (include is None or isinstance(include, Sequence)):
+        raise choice_error("include", include, ["None", "a list of names of entries"])
     known = {entry.name: entry for entry in ENTRIES}
     for name in include or ():
         if name not in known:
             raise choice_error("include", name, [*map(repr, known)])
     chosen = ENTRIES if include is None else [known[name] for name in include]
-    question = Question(F, prior, bounds, draws, seed, epsilon, coefficient)
+    question = Question(F, prior, bounds, draws, seed, epsilon, coefficient, prequential)
     rows = tuple(_ask(entry, question) for entry in chosen)
     return LengthTable(rows, F.problem.survey.observations, "nats").to(units)
 

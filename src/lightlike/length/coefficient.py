@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lightlike.errors import choice_error
-from lightlike.length.description import UNITS
-from lightlike.length.numbers import check_whole
+from lightlike.length.description import UNITS, check_units
+from lightlike.length.numbers import check_positive, check_whole
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ class SingularLength:
         Raises:
             ChoiceError: for other units.
         """
-        if units not in UNITS:
-            raise choice_error("units", units, [*map(repr, UNITS)])
+        check_units(units)
         factor = UNITS[units] / UNITS[self.units]
         terms = ("fit", "penalty", "multiplicity_term", "stderr")
         changed: dict[str, Any] = {name: getattr(self, name) * factor for name in terms}
@@ -144,11 +143,42 @@ class LearningCoefficient:
         found = self._at_wbic()
         return None if found is None else found.loss_stderr
 
+    def interval(self, *, multiplicity: int = 1, errors: float = 2.0) -> tuple[float, float]:
+        """Where λ lies, if its multiplicity is at most m: sampling error and finite n β together.
+
+        From λ̂ − k s up to λ̂ + k s + (m − 1)/log(n β), and no further than `rank_bound`: at finite
+        n β the slope of the free energy is λ − (m − 1)/log(n β) to leading order (Watanabe 2009,
+        doi:10.1017/CBO9780511800474). A second temperature sees of m only how that share changes:
+        by 0.016 (m − 1) between n β = 5,000 and 20,000, which drowns in the errors of both. So m is
+        not estimated but assumed.
+
+        Args:
+            multiplicity: The largest m that is thought possible; 1 is that of regular models.
+            errors: k, the standard errors to either side.
+
+        Returns:
+            Its lower and upper end.
+
+        Raises:
+            ChoiceError: if m is not a whole number from 1 up, k is not positive, or n β ≤ 1.
+        """
+        check_whole("multiplicity", multiplicity, 1)
+        check_positive("errors", errors)
+        upper = self.value + errors * self.stderr
+        if multiplicity > 1:
+            samples = self.observations * min(d.temperature for d in self.diagnostics)
+            if samples <= 1.0:
+                raise choice_error("multiplicity", multiplicity, ["1, as log(n β) ≤ 0"])
+            upper += (multiplicity - 1) / math.log(samples)
+        if self.rank_bound is not None:
+            upper = min(upper, max(self.rank_bound, self.value))
+        return max(0.0, self.value - errors * self.stderr), upper
+
     def length(self, multiplicity: int = 1) -> SingularLength:
         """The length n L_n(θ̂) + λ̂ log n − (m − 1) log log n, with its standard error.
 
         Args:
-            multiplicity: m. It is not estimated: its term is below the error of most estimates.
+            multiplicity: m. It is not estimated, for the reason that `interval` gives.
 
         Raises:
             ChoiceError: if m is not a whole number from 1 up.

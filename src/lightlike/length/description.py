@@ -13,7 +13,7 @@ UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2)}
 
 def check_units(units: str) -> None:
     """Raise a ChoiceError unless it is a unit of code lengths."""
-    if units not in UNITS:
+    if not isinstance(units, str) or units not in UNITS:
         raise choice_error("units", units, [*map(repr, UNITS)])
 
 

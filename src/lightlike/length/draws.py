@@ -41,7 +41,7 @@ class LogMean:
 
 def prior_draws(prior: ResolvedPrior, draws: int, seed: int) -> Iterator[Tensor]:
     """Independent θ ~ N(μ, Σ), each (D,), the same whatever the device."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     for _ in range(draws):
         noise = torch.randn(len(prior.mean), generator=generator, dtype=torch.float64)
         yield prior.mean + prior.variance.sqrt() * noise.to(prior.mean.device)

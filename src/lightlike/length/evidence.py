@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lightlike.errors import PriorError
 from lightlike.length.eigenbasis import eigenbasis
-from lightlike.length.layer_evidence import LOG_RANGE, fit_layers
+from lightlike.length.layer_descent import fit_layers
+from lightlike.length.layer_evidence import LOG_RANGE
 from lightlike.length.layerwise import PerLayer
 from lightlike.length.prior import Prior, ResolvedPrior
 from lightlike.length.priors import Isotropic

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import CapacityError, UndefinedError, choice_error
+from lightlike.length.arguments import check_fisher
 from lightlike.length.codelength import CodeLength
 from lightlike.length.observed import LARGEST, NULL, observe, require_labels
 from lightlike.length.optimum import REMEDY, far
@@ -53,6 +54,7 @@ def tic(F: Fisher, *, method: str = "auto") -> CodeLength:
         CapacityError: if no exact route fits.
         ChoiceError: for another method.
     """
+    check_fisher(F)
     if method not in METHODS:
         raise choice_error("method", method, [*map(repr, METHODS)])
     problem = F.problem.reference

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,8 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor, nn
 
-from lightlike.errors import PriorError
+from lightlike.errors import PriorError, choice_error
+from lightlike.length.numbers import check_whole, is_finite
 from lightlike.length.prior import Mean, Prior, named_mean, named_vector
 from lightlike.length.schemes import Scheme, hosts, pretrained_scheme, scheme_of
 from lightlike.problem.isolation import isolated
@@ -51,6 +50,7 @@ class FromInitialisation(Prior):
         seed: For `fresh` as a function.
 
     Raises:
+        ChoiceError: if `fresh` or `seed` is neither.
         PriorError: if `constants` is no variance; when the prior is used, if a parameter's
             initialisation is not known, or it is constant and `constants` is not given.
     """
@@ -61,8 +61,15 @@ class FromInitialisation(Prior):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not (self.fresh is None or callable(self.fresh)):
+            raise choice_error(
+                "fresh", self.fresh, ["None", "a model", "a function that builds one"]
+            )
+        check_whole("seed", self.seed, 0)
+        if not self.seed < 2**32:
+            raise choice_error("seed", self.seed, ["a whole number below 2³²"])
         given = self.constants
-        if given is None or (isinstance(given, Real) and math.isfinite(given) and given >= 0):
+        if given is None or (is_finite(given) and given >= 0):
             return
         raise PriorError(
             f"FromInitialisation(constants={given!r}) is not a variance.",
@@ -142,7 +149,7 @@ class FromInitialisation(Prior):
         fresh = self.fresh
         if not isinstance(fresh, nn.Module):
             assert fresh is not None
-            fresh = _built(fresh, self.seed)
+            fresh = _built(fresh, int(self.seed))
         if not isinstance(fresh, nn.Module) or fresh is model:
             raise PriorError(
                 "The fresh copy is the measured model itself."

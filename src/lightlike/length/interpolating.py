@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 
 from lightlike.errors import EstimateError
+from lightlike.length.arguments import check_fisher
 from lightlike.length.description import DescriptionLength
 from lightlike.length.draws import LogMean, check_draws, check_precision, prior_draws
 from lightlike.length.evidence import settle
@@ -56,6 +57,7 @@ def interpolating(
             or θ̂, though a likely point of the prior, lies where none of them does.
         PriorError: if the prior does not fit.
     """
+    check_fisher(F)
     check_draws(draws)
     check_positive("epsilon", epsilon)
     check_seed(seed)

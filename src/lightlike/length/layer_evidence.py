@@ -1,4 +1,4 @@
-"""Variances of layers by the evidence, from one Gram matrix a layer.
+"""The evidence of one variance a layer, from one Gram matrix a layer.
 
 The quadratic model of the loss at θ̂ is ½|B(θ − θ̂) + e|² − ½|e|² with B = √N A and Bᵀe = ∇NLL, e in
 the range of B. Under θ ~ N(μ, Σ), Σ = diag(σ_l²) by layers, the razor is therefore
@@ -6,23 +6,25 @@ the range of B. Under θ ~ N(μ, Σ), Σ = diag(σ_l²) by layers, the razor is 
     ½ cᵀS⁻¹c + ½ log det S + const,   S = I + Σ_l σ_l² B_l B_lᵀ,   c = e − B(θ̂ − μ),
 
 with derivatives ½ (γ_l − |δ_l|²/σ_l²) in log σ_l², where γ_l = σ_l² tr(S⁻¹ B_l B_lᵀ) parameters of
-the layer are determined by the data and δ_l = −σ_l² B_lᵀS⁻¹c is its posterior mean less μ. MacKay's
-fixed point σ_l² ← |δ_l|²/γ_l (doi:10.1162/neco.1992.4.3.415) is taken as long as it lowers the
-razor; L-BFGS (doi:10.1007/BF01589116) goes on from there.
+the layer are determined by the data and δ_l = −σ_l² B_lᵀS⁻¹c is its posterior mean less μ.
+
+Taking θ̂ itself for the posterior's mode gives Laplace's evidence, ½ Σ_l |θ̂_l − μ_l|²/σ_l² +
+½ log det S, in which only the determinant rests on the quadratic model. It is never below the
+razor, equal to it in value and derivative where θ̂ is the mode, and convex in log σ².
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
-from lightlike.errors import CapacityError, PriorError
+from lightlike.errors import CapacityError
 from lightlike.length.eigenbasis import eigenbasis
 from lightlike.length.prior import ResolvedPrior
 from lightlike.metric.root import Root
@@ -35,73 +37,127 @@ from lightlike.spectrum.symmetric import cholesky
 # Search range of log σ² around 0: beyond it a variance is no longer a number that float64
 # arithmetic of the evidence can tell from its limits.
 LOG_RANGE = 30.0
-# Fixed-point steps before L-BFGS takes over, and by how much |δ_l|²/(γ_l σ_l²) may be off 1.
-STEPS = 20
-CLOSE, ENOUGH = 1e-8, 1e-4
 # Largest σ_l² tr B_l B_lᵀ: eps times that is what rounding makes of the identity in S.
 STIFF = 1e12
 
 
 @dataclass(frozen=True)
 class Point:
-    """The razor at some variances, up to a constant.
+    """A criterion at some variances, up to a constant.
 
     Attributes:
-        value: ½ cᵀS⁻¹c + ½ log det S.
-        gamma: γ_l of every layer.
-        moved: |δ_l|²/σ_l² of every layer.
+        value: Its value.
+        gamma: γ_l of every layer, the parameters that the data determine.
+        moved: |δ_l|²/σ_l² of every layer, which γ_l equals where the derivative in log σ_l² is 0.
+        slope: The derivatives in σ_l², which exist at σ_l² = 0 too.
     """
 
     value: float
     gamma: np.ndarray
     moved: np.ndarray
+    slope: np.ndarray
 
 
-class LayerEvidence:
-    """The razor as a function of t_l = log σ_l².
+@dataclass(frozen=True)
+class Layers:
+    """What all criteria are made of.
 
-    Args:
+    Attributes:
         grams: B_l B_lᵀ of every layer, (n, n).
         fixed: Σ σ² B Bᵀ of parameters with a given variance, (n, n).
         c: (n,).
+        pull: y (n,) ↦ Bᵀy (D,).
     """
 
-    def __init__(self, grams: Sequence[Tensor], fixed: Tensor | None, c: Tensor) -> None:
-        self.grams, self.fixed, self.c = grams, fixed, c
+    grams: Sequence[Tensor]
+    fixed: Tensor | None
+    c: Tensor
+    pull: Callable[[Tensor], Tensor]
 
     @property
     def limits(self) -> np.ndarray:
-        """The largest t_l for which rounding of the layer's part does not swamp the identity."""
+        """The largest log σ_l² at which rounding of a layer's part does not swamp the identity."""
         sizes = [float(gram.diagonal().sum()) for gram in self.grams]
         return np.array([min(LOG_RANGE, math.log(STIFF / size)) for size in sizes])
 
-    def __call__(self, t: np.ndarray) -> Point:
-        """Value and parts of the gradient ½ (γ − |δ|²/σ²): one Cholesky factorisation."""
-        variances = np.exp(t)
+    def factor(self, t: np.ndarray) -> Tensor:
+        """The Cholesky factor of S."""
         system = torch.zeros_like(self.grams[0]) if self.fixed is None else self.fixed.clone()
-        for variance, gram in zip(variances.tolist(), self.grams, strict=True):
+        for variance, gram in zip(np.exp(t).tolist(), self.grams, strict=True):
             system.add_(gram, alpha=variance)
         system.diagonal().add_(1.0)
-        factor = cholesky(system)
-        w = torch.cholesky_solve(self.c[:, None], factor)[:, 0]
+        return cholesky(system)
+
+    def traces(self, factor: Tensor) -> np.ndarray:
+        """tr(S⁻¹ B_l B_lᵀ) of every layer."""
         inverse = torch.cholesky_inverse(factor)
-        value = 0.5 * float(self.c @ w) + float(factor.diagonal().log().sum())
-        gamma = np.array([float((inverse * gram).sum()) for gram in self.grams])
-        moved = np.array([max(0.0, float(w @ (gram @ w))) for gram in self.grams])
-        return Point(value, variances * gamma, variances * moved)
+        return np.array([float((inverse * gram).sum()) for gram in self.grams])
 
 
-def fit_layers(
+class Criterion(ABC):
+    """A function of t_l = log σ_l², −∞ for a variance of 0, at the price of a factorisation."""
+
+    def __init__(self, layers: Layers) -> None:
+        self.layers = layers
+
+    @abstractmethod
+    def __call__(self, t: np.ndarray) -> Point:
+        """Value and parts of the derivatives."""
+
+
+class LayerEvidence(Criterion):
+    """The razor: ½ cᵀS⁻¹c + ½ log det S."""
+
+    def __call__(self, t: np.ndarray) -> Point:
+        """Value and parts of the derivatives ½ (γ − |δ|²/σ²)."""
+        layers, variances = self.layers, np.exp(t)
+        factor = layers.factor(t)
+        w = torch.cholesky_solve(layers.c[:, None], factor)[:, 0]
+        value = 0.5 * float(layers.c @ w) + float(factor.diagonal().log().sum())
+        traces = layers.traces(factor)
+        pulls = np.array([max(0.0, float(w @ (gram @ w))) for gram in layers.grams])
+        return Point(value, variances * traces, variances * pulls, 0.5 * (traces - pulls))
+
+    def displacement(self, t: np.ndarray, variance: Tensor) -> Tensor:
+        """The posterior mean less μ, −Σ Bᵀ S⁻¹ c, (D,).
+
+        Args:
+            t: Of the fitted layers.
+            variance: All variances, these among them, (D,).
+        """
+        w = torch.cholesky_solve(self.layers.c[:, None], self.layers.factor(t))[:, 0]
+        return -variance * self.layers.pull(w)
+
+
+class ModeEvidence(Criterion):
+    """Laplace's evidence with θ̂ for the mode: ½ Σ |θ̂_l − μ_l|²/σ_l² + ½ log det S.
+
+    Args:
+        layers: See `Layers`.
+        squares: |θ̂_l − μ_l|² of every layer, all above 0.
+    """
+
+    def __init__(self, layers: Layers, squares: np.ndarray) -> None:
+        super().__init__(layers)
+        self.squares = squares
+
+    def __call__(self, t: np.ndarray) -> Point:
+        """Value and parts of the derivatives ½ (γ − |θ̂ − μ|²/σ²)."""
+        factor, variances = self.layers.factor(t), np.exp(t)
+        moved, traces = self.squares / variances, self.layers.traces(factor)
+        value = 0.5 * float(moved.sum()) + float(factor.diagonal().log().sum())
+        slope = 0.5 * (traces - moved / variances)
+        return Point(value, variances * traces, moved, slope)
+
+
+def layers_of(
     problem: Problem,
     prior: ResolvedPrior,
     groups: Mapping[str, list[Entry]],
     decomposition: Decomposition,
     gradient: Tensor,
-    start: float,
-) -> ResolvedPrior:
-    """The variances of layers at a minimum of the razor.
-
-    It is the minimum that the descent from one common variance leads to; others may exist.
+) -> Layers:
+    """The layers' Gram matrices, (K, K), or (d, d) from eigenvectors where A Aᵀ is not at hand.
 
     Args:
         problem: Model, data and likelihood at θ̂.
@@ -109,48 +165,6 @@ def fit_layers(
         groups: The parameters that share a fitted variance, by layer.
         decomposition: Of A.
         gradient: ∇NLL_total(θ̂).
-        start: The common variance to start from.
-
-    Raises:
-        PriorError: if the razor falls all the way to a variance of 0 or ∞, or does not depend on
-            one; or in lower precision than float64.
-        CapacityError: if the layers' Gram matrices do not fit in memory.
-    """
-    if decomposition.rounding is not None:
-        raise PriorError(
-            "Variances of layers are fitted in float64 only.",
-            "The error of products in float32 is known for all layers together, not for each.",
-            "Measure with dtype='float64', or give the variances as numbers.",
-        )
-    evidence = layer_evidence(problem, prior, groups, decomposition, gradient)
-    for name, gram in zip(groups, evidence.grams, strict=True):
-        if not float(gram.diagonal().sum()) > 0:
-            raise PriorError(
-                f"No output depends on layer {name!r}.",
-                "The labels say nothing about the variance of its parameters.",
-                f"Give it as a number: PerLayer({{{name!r}: 1.0, '.*': 'evidence'}}).",
-            )
-    t, _ = minimised(evidence, np.full(len(groups), math.log(start)), list(groups))
-    variance = prior.variance.clone()
-    for fitted, entries in zip(np.exp(t).tolist(), groups.values(), strict=True):
-        for entry in entries:
-            variance[entry.start : entry.stop] = fitted
-    given = prior.description["variance"]
-    known = given if isinstance(given, Mapping) else {}
-    values = {name: v for name, v in known.items() if not isinstance(v, str)}
-    values |= dict(zip(groups, np.exp(t).tolist(), strict=True))
-    description = {**prior.description, "variance": values, "fitted_by": "evidence"}
-    return replace(prior, variance=variance, tuned=len(groups), description=description)
-
-
-def layer_evidence(
-    problem: Problem,
-    prior: ResolvedPrior,
-    groups: Mapping[str, list[Entry]],
-    decomposition: Decomposition,
-    gradient: Tensor,
-) -> LayerEvidence:
-    """The layers' Gram matrices, (K, K), or (d, d) from eigenvectors where A Aᵀ is not at hand.
 
     Raises:
         CapacityError: if they do not fit in memory.
@@ -179,73 +193,21 @@ def layer_evidence(
     given = torch.where(tuned, 0.0, prior.variance)
     fixed = None
     if decomposition.left:
-        c = basis.vectors @ c
         grams = [
-            _gram(root, name, entries, decomposition.budget) for name, entries in groups.items()
+            _gram(root, name, entries, decomposition.budget).mul_(n)
+            for name, entries in groups.items()
         ]
         if bool((given > 0).any()):
             fixed = n * root.scaled(given.sqrt()).gram(decomposition.budget)
-    else:
-        rows = sizes[:, None] * basis.vectors.T
-        grams = []
-        for entries in groups.values():
-            mine = torch.cat([rows[:, e.start : e.stop] for e in entries], 1)
-            grams.append(mine @ mine.T)
-        if bool((given > 0).any()):
-            fixed = (rows * given) @ rows.T
-    if decomposition.left:
-        grams = [gram.mul_(n) for gram in grams]
-    return LayerEvidence(grams, fixed, c)
-
-
-def minimised(
-    evidence: LayerEvidence, start: np.ndarray, names: Sequence[str]
-) -> tuple[np.ndarray, Point]:
-    """The t where the derivatives vanish, and the razor there.
-
-    Raises:
-        PriorError: if there is none in the search range, naming the layer and the limit.
-    """
-    limits = evidence.limits
-    t = np.minimum(start, limits)
-    point = evidence(t)
-    for _ in range(STEPS):
-        with np.errstate(divide="ignore"):
-            step = np.log(point.moved / point.gamma)
-        if bool((abs(step) <= CLOSE).all()):
-            return t, point
-        trial = np.clip(t + step, -LOG_RANGE, limits)
-        found = evidence(trial)
-        if not found.value < point.value:
-            break
-        t, point = trial, found
-
-    def objective(at: np.ndarray) -> tuple[float, np.ndarray]:
-        found = evidence(at)
-        return found.value, 0.5 * (found.gamma - found.moved)
-
-    t = minimize(
-        objective,
-        t,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(-LOG_RANGE, limit) for limit in limits.tolist()],
-        options={"ftol": 0.0, "gtol": 1e-10, "maxiter": 1000},
-    ).x
-    point = evidence(t)
-    for name, at, gamma, moved in zip(names, t, point.gamma, point.moved, strict=True):
-        if at > 1 - LOG_RANGE and abs(moved / gamma - 1) <= ENOUGH:
-            continue
-        towards = "0" if moved < gamma else "infinity"
-        raise PriorError(
-            f"The evidence has no maximum: it grows as the variance of layer {name!r} goes to "
-            f"{towards} (it was followed to {math.exp(at):.2g}).",
-            "At this point the labels do not determine how far the layer's parameters lie from "
-            "their prior mean.",
-            f"Give this variance as a number, PerLayer({{{name!r}: ..., '.*': 'evidence'}}), or "
-            "another prior mean.",
-        )
-    return t, point
+        return Layers(grams, fixed, basis.vectors @ c, lambda y: math.sqrt(n) * root.rmv(y))
+    rows = sizes[:, None] * basis.vectors.T
+    grams = []
+    for entries in groups.values():
+        mine = torch.cat([rows[:, e.start : e.stop] for e in entries], 1)
+        grams.append(mine @ mine.T)
+    if bool((given > 0).any()):
+        fixed = (rows * given) @ rows.T
+    return Layers(grams, fixed, c, lambda y: rows.T @ y)
 
 
 def _gram(root: Root, layer: str, entries: list[Entry], budget: float) -> Tensor:

@@ -32,7 +32,11 @@ class PerLayer(Prior):
             last `".*"` catches the rest. 0 holds parameters at their mean. "evidence" in place of a
             number has the variance of each layer under that key fitted by the evidence (empirical
             Bayes), and `PerLayer("evidence")` that of every layer; each fitted number costs at most
-            ½ log N, which is reported beside the length.
+            ½ log N, which is reported beside the length. Where the evidence is largest with a layer
+            at its prior mean its variance is 0, if the network's own loss bears that out; otherwise
+            the variances maximise Laplace's evidence with θ̂ for its mode, σ_l² = |θ̂_l − μ_l|²/γ_l
+            (MacKay 1992, doi:10.1162/neco.1992.4.3.415). The prior's description says which, under
+            `fitted_by` and `limits`.
         mean: μ: 0, another number, or a state dict.
 
     Raises:

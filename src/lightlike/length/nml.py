@@ -227,7 +227,20 @@ def _observations(y: Tensor | Sequence[float]) -> Tensor:
 
 def _whole(counts: Counts) -> np.ndarray:
     """Counts as float64 (K,), checked."""
-    given = counts.detach().cpu().numpy() if isinstance(counts, Tensor) else np.asarray(counts)
+    if isinstance(counts, Sequence) and any(isinstance(n, bool | np.bool_) for n in counts):
+        raise DataError(
+            f"The counts {counts!r} are truth values in part.",
+            "They may be labels, not counts of them.",
+            "Pass n_k of every category, as in nml([14, 6]).",
+        )
+    try:
+        given = counts.detach().cpu().numpy() if isinstance(counts, Tensor) else np.asarray(counts)
+    except ValueError as error:
+        raise DataError(
+            f"The counts {counts!r} are not a list of numbers ({error}).",
+            "Each category has one count.",
+            "Pass n_k of every category, as in nml([14, 6]).",
+        ) from error
     numbers = given.dtype.kind in "iuf" and given.ndim == 1 and given.size > 0
     if not numbers or not bool(
         (np.isfinite(given) & (given >= 0) & (given == given.round())).all()

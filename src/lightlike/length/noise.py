@@ -19,6 +19,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from lightlike.errors import DataError, EstimateError, choice_error
+from lightlike.length.arguments import check_fisher
 from lightlike.length.description import DescriptionLength
 from lightlike.length.draws import check_precision
 from lightlike.length.eigenbasis import eigenbasis
@@ -75,6 +76,7 @@ def noise_variance(F: Fisher, *, prior: Prior | None = None) -> NoiseVariance:
         EstimateError: if the razor falls all the way to s² → 0 or ∞, or turns do not settle.
         PriorError: if the prior does not fit, or its evidence has no maximum.
     """
+    check_fisher(F)
     prior = resolve_prior(prior)
     likelihood = F.problem.likelihood
     if type(likelihood) is not Gaussian:

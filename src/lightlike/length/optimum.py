@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from lightlike.length.description import UNITS, DescriptionLength
 from lightlike.problem.problem import Problem
 
@@ -45,3 +48,22 @@ def doubts(problem: Problem, length: DescriptionLength) -> tuple[str, ...]:
     nats = 1.0 / (UNITS[length.units] * length.scale)
     what = impossible(problem, length) or far(-length.displacement * nats, length.complexity * nats)
     return (f"{what} {REMEDY}",) if what else ()
+
+
+def told_of_limits(prior: Mapping[str, Any]) -> str:
+    """What became of layers whose evidence is largest at a variance of 0; "" if there are none.
+
+    Args:
+        prior: The description of a prior with fitted variances.
+    """
+    limits = prior.get("limits")
+    if not limits:
+        return ""
+    named = ", ".join(map(repr, limits))
+    layers = f"layer {named}" if len(limits) == 1 else f"layers {named}"
+    if prior["fitted_by"] == "evidence":
+        return f"The evidence is largest with {layers} held at the prior mean: variance 0."
+    return (
+        f"The quadratic picture would hold {layers} at the prior mean, which the network itself "
+        "does not bear out; so the variances maximise Laplace's evidence with θ̂ for its mode."
+    )

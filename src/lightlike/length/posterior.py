@@ -92,7 +92,7 @@ def laplace_draws(
         assert expansion.gradient is not None
         z, b = in_prior_units(problem, resolved, expansion.gradient)
         middle = middle - sigma * shrink((b + z)[:, None])[:, 0]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     step = math.sqrt(n)
 
     def normal(*shape: int) -> Tensor:

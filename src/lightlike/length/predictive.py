@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import DependencyError, UndefinedError, choice_error
+from lightlike.length.arguments import check_fisher
 from lightlike.length.codelength import CodeLength, finite
 from lightlike.length.observed import require_labels
 from lightlike.length.posterior import log_likelihoods
@@ -91,6 +92,7 @@ def waic(
         UndefinedError: without labels.
         ParameterError, ChoiceError, PriorError, CapacityError, ModelError: see `log_likelihoods`.
     """
+    check_fisher(F)
     fit = require_labels(F.problem, "WAIC")
     found = log_likelihoods(
         F, prior=prior, draws=draws, seed=seed, centre=centre, linearised=linearised
@@ -121,6 +123,7 @@ def loo(
         UndefinedError: without labels.
         ParameterError, ChoiceError, PriorError, CapacityError, ModelError: see `log_likelihoods`.
     """
+    check_fisher(F)
     smoothing()
     fit = require_labels(F.problem, "LOO")
     found = log_likelihoods(
@@ -202,7 +205,7 @@ def _smoothed(log_likelihood: Tensor, relative_efficiency: float) -> tuple[Tenso
             with np.errstate(all="ignore"):
                 # Ratios that span more than float64 have no fit: k is then infinite or NaN.
                 found, shape = smooth(given, r_eff=relative_efficiency, axis=-1)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise UndefinedError(
                 f"No Pareto tail can be fitted to {len(log_likelihood)} draws ({error}).",
                 "Without it nothing says whether the importance weights can be trusted.",

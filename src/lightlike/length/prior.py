@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -124,7 +125,21 @@ def named_vector(
                 "A default would be a silent choice of prior.",
                 "Give an entry for every selected parameter.",
             )
-        value = torch.as_tensor(values[name], dtype=torch.float64, device=like.device).detach()
+        given = values[name]
+        if isinstance(given, bool) or not isinstance(given, Real | Tensor | np.ndarray):
+            raise PriorError(
+                f"The prior's {what} for {entry.name!r} is {given!r}.",
+                "It is not a number, nor are there numbers in it.",
+                "Give a number or a tensor of the parameter's shape.",
+            )
+        if isinstance(given, Tensor) and (given.is_complex() or given.dtype == torch.bool):
+            raise PriorError(
+                f"The prior's {what} for {entry.name!r} is of {given.dtype}.",
+                "Only real numbers are means or variances.",
+                "Give a tensor of real numbers.",
+            )
+        given = given if isinstance(given, Tensor | np.ndarray) else float(given)
+        value = torch.as_tensor(given, dtype=torch.float64, device=like.device).detach()
         if value.ndim and value.shape != entry.shape:
             raise PriorError(
                 f"The prior's {what} for {entry.name!r} has shape {tuple(value.shape)}, the "

@@ -57,7 +57,7 @@ class Isotropic(Prior):
 
     def variances(self, selection: Selection, like: Tensor) -> Tensor:
         """σ² everywhere; 1 where it is still to be fitted."""
-        value = 1.0 if isinstance(self.variance, str) else self.variance
+        value = 1.0 if isinstance(self.variance, str) else float(self.variance)
         return torch.full((selection.size,), value, dtype=torch.float64, device=like.device)
 
     def describe(self) -> dict[str, object]:

@@ -176,10 +176,15 @@ def draw_ball(problem: Problem, radius: float, draws: int, seed: int) -> Tensor:
     """
     check_positive("radius", radius)
     theta = problem.theta
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     z = torch.randn(draws, len(theta), generator=generator, dtype=torch.float64)
     u = torch.rand(draws, 1, generator=generator, dtype=torch.float64)
-    away = radius * u.pow(1.0 / len(theta)) * z / torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    away = (
+        float(radius)
+        * u.pow(1.0 / len(theta))
+        * z
+        / torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    )
     points: Tensor = theta + away.to(theta.device)
     return points
 
@@ -197,7 +202,7 @@ def draw_prior(problem: Problem, prior: Prior, draws: int, seed: int) -> Tensor:
             "Give them as numbers.",
         )
     resolved = prior.resolve(problem)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     z = torch.randn(draws, len(resolved.mean), generator=generator, dtype=torch.float64)
     points: Tensor = resolved.mean + resolved.variance.sqrt() * z.to(resolved.mean.device)
     return points

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import CapacityError, UndefinedError, choice_error
+from lightlike.length.arguments import check_fisher
 from lightlike.length.codelength import CodeLength
 from lightlike.length.numbers import check_seed, check_whole, is_finite
 from lightlike.length.observed import observe, require_labels, require_second_derivatives
@@ -66,6 +67,7 @@ def rissanen(
         CapacityError: if D is above 64, or the integral does not converge.
         ChoiceError: if an option is not one.
     """
+    check_fisher(F)
     problem = F.problem.reference
     if method not in METHODS:
         raise choice_error("method", method, [*map(repr, METHODS)])
@@ -151,7 +153,8 @@ def _sides(given: object) -> Tensor:
     """Lower and upper bounds as a float64 tensor (..., 2)."""
     try:
         sides = torch.as_tensor(given)
-        if sides.ndim and sides.shape[-1] == 2 and not sides.is_complex():
+        told = isinstance(given, tuple | list) and any(isinstance(side, bool) for side in given)
+        if not told and sides.ndim and sides.shape[-1] == 2 and not sides.is_complex():
             return torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         pass

@@ -82,7 +82,7 @@ class Settings:
         check_seed(self.seed)
         for name in ("temperature", "localisation", "step_size"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name == "localisation":
                 check_positive(name, value)
         if self.method not in ("reference", "difference"):
             raise choice_error("method", self.method, ["'reference'", "'difference'"])
@@ -105,7 +105,7 @@ def estimate(
         raise choice_error("temperature", None, ["a number, as there is but one observation"])
     beta = settings.temperature or 1.0 / math.log(n)
     factors = (1.0,) if settings.method == "reference" else PAIR
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(int(settings.seed))
     found, last = [], problem.theta
     for factor in factors:
         diagnostics, last = _temper(potential, beta * factor, settings, generator, progress)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import DataError, choice_error
+from lightlike.length.arguments import check_fisher
 from lightlike.length.description import DescriptionLength
 from lightlike.length.draws import check_draws, check_precision
 from lightlike.length.eigenbasis import eigenbasis
@@ -79,6 +80,7 @@ def variational(
         PriorError: if the prior does not fit.
         ModelError: if the model's loss is not finite at a draw.
     """
+    check_fisher(F)
     if posterior not in POSTERIORS:
         raise choice_error("posterior", posterior, [*map(repr, POSTERIORS)])
     prior = resolve_prior(prior)
@@ -143,7 +145,7 @@ def expected_loss(
     problem, n = F.problem, F.problem.survey.observations
     sigma = prior.variance.sqrt()
     centre = prior.mean + sigma * q.mean
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     step = max(1, min(pairs, CHUNK // (8 * len(sigma))))
     losses: list[float] = []
     squares: list[Tensor] = []

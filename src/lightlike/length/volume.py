@@ -137,7 +137,7 @@ class Region:
             UndefinedError: if a singular point is met or found, or too few draws dominate.
         """
         self.search()
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         unit = torch.rand(draws, len(self.low), generator=generator, dtype=torch.float64).numpy()
         logs = np.array([self.log_density(self.low + (self.high - self.low) * u) for u in unit])
         mean = float(logsumexp(logs)) - math.log(draws)
