@@ -37,7 +37,9 @@ class Blocks:
 
     def __call__(self, passage: Passage, columns: Tensor, one: One, many: Many | None) -> Tensor:
         """Results (c, D) of vectors (c, D), by a function of one vector or one of many."""
-        if many is None or len(columns) == 1:
+        if len(columns) == 1:
+            return one(passage, columns[0])[None]
+        if many is None:
             return torch.stack([one(passage, v) for v in columns])
         if self.together is None:
             return self._tried(passage, columns, one, many)

@@ -177,9 +177,13 @@ class Products:
     ) -> Tensor:
         """Σ over batches of what is made of vectors (D, c), a passage and a vector at a time."""
         vectors = self._inward(columns).T.contiguous()
-        out = torch.zeros_like(vectors)
+        out: Tensor | None = None
         for passage in self._supply(vectors):
-            out += self.blocks(passage, vectors, one, None if isinstance(passage, Fresh) else many)
+            together = None if isinstance(passage, Fresh) else many
+            found = self.blocks(passage, vectors, one, together)
+            # Fresh memory costs more than the sum itself.
+            out = found if out is None else out.add_(found)
+        assert out is not None
         return self._outward(out.T)
 
     def _metric_one(self, passage: Passage, v: Tensor) -> Tensor:

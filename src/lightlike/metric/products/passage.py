@@ -17,6 +17,7 @@ import torch
 import torch.autograd.forward_ad as forward_mode
 from torch import Tensor
 
+from lightlike.metric.buffers import empty
 from lightlike.metric.jacobian import differentiate
 from lightlike.metric.products.recording import Recorder
 from lightlike.metric.products.ways import refusing
@@ -291,12 +292,10 @@ def _pull(problem: Problem, outputs: Outputs, c: Tensor, *, retain: bool) -> Ten
     # A model that can be differentiated at all may still refuse it beside dual numbers.
     with refusing("reverse mode"):
         found = differentiate(outputs.h, list(leaves.values()), c, retain=retain)
-    return torch.cat(
-        [
-            leaf.detach().new_zeros(leaf.numel()) if g is None else g.reshape(-1)
-            for leaf, g in zip(leaves.values(), found, strict=True)
-        ]
-    ).double()
+    out = empty(problem.parameters, device=outputs.h.device)
+    for part, g in zip(problem.selection.split(out).values(), found, strict=True):
+        part.zero_() if g is None else part.copy_(g)
+    return out
 
 
 def _pull_block(problem: Problem, outputs: Outputs, block: Tensor) -> Tensor:
@@ -305,12 +304,8 @@ def _pull_block(problem: Problem, outputs: Outputs, block: Tensor) -> Tensor:
         outputs.h, list(leaves.values()), block, retain_graph=True, allow_unused=True,
         is_grads_batched=True,
     )  # fmt: skip
-    return torch.cat(
-        [
-            leaf.detach().new_zeros(len(block), leaf.numel())
-            if g is None
-            else g.reshape(len(block), -1)
-            for leaf, g in zip(leaves.values(), found, strict=True)
-        ],
-        1,
-    ).double()
+    out = empty(len(block), problem.parameters, device=outputs.h.device)
+    for entry, g in zip(problem.selection.entries, found, strict=True):
+        part = out[:, entry.start : entry.stop]
+        part.zero_() if g is None else part.copy_(g.reshape(len(block), -1))
+    return out

@@ -134,6 +134,8 @@ class Supply:
         problem = self.problem
         gap = abs(float((image * weighed).sum()) - float(found @ v))
         allowed = self._tolerance * float(image.norm() * weighed.norm())
+        if gap <= allowed:
+            return
         # Rounding is relative to the largest terms that met in the sums.
         unit = torch.finfo(problem.dtype)
         allowed += 1e4 * unit.eps * float(found.norm() * v.norm())
