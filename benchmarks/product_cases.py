@@ -58,7 +58,7 @@ class ProductCase:
 
     name: str
     title: str
-    model: nn.Module
+    model: Flat
     x: Tensor
     y: Tensor
     inner: int
@@ -76,7 +76,7 @@ def images(count: int, side: int, channels: int = 1) -> tuple[Tensor, Tensor]:
     return wide.repeat(1, channels, 1, 1), y
 
 
-def trained(network: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
+def trained(network: nn.Module, x: Tensor, y: Tensor) -> Flat:
     """After some steps of Adam, so that probabilities are unequal; in eval mode."""
     model = Flat(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -40,7 +40,7 @@ def vector(case: ProductCase, seed: int = 1) -> Tensor:
 
 def fisher(case: ProductCase) -> ll.Fisher:
     """Î, the data surveyed."""
-    F = ll.fisher(case.model, (case.x, case.y), "categorical")
+    F = ll.fisher(case.model.network, (case.x,), "categorical")
     assert F.root.shape[0]
     return F
 

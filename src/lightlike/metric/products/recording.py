@@ -7,7 +7,7 @@ order, are J as a map of v; each of them is linear in v.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -63,13 +63,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Make a call, and note it if it depends on the inputs."""
         kwargs = kwargs or {}
-        leaves, spec = tree_flatten((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        tensors = _tensors(args) + _tensors(kwargs.values())
         depends = any(tensor in self._slots for tensor in tensors)
         written = _written(func, args, kwargs) if func._schema.is_mutable else []
         for tensor in written:
             self._release(_storage(tensor))
         if depends:
+            leaves, spec = tree_flatten((args, kwargs))
             noted = self._note(leaves, written)
         elif self._changed and any(_storage(t) in self._changed for t in tensors):
             raise UnrecordableError("a view of a tensor that tangents were written into is read")
@@ -145,9 +145,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in results:
             if isinstance(tensor, Tensor) and not tensor._is_zerotensor():
                 storage = tensor.untyped_storage()
-                if storage._cdata not in self._own:
+                # Views are of memory that was seen when it was made.
+                if storage._cdata not in self._own and storage._cdata not in self._made:
                     alive: Any = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
                     self._made[storage._cdata] = alive, storage.nbytes()
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """All tensors among arguments and in their lists."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
+    return found
 
 
 def _storage(tensor: Tensor) -> int:

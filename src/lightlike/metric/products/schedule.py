@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 # Of so few products to come none can pay: keeping takes at least one ordinary product.
 FEW = 2
-# From here on it always has paid: it takes some three products, and spares one in three or four.
-MANY = 12
+# From here on it always has paid: it takes the time of some three or four products, and spares a
+# third of each.
+MANY = 30
 # What decides between them where there is but one batch, and nothing left to decide by measuring.
-TYPICAL = 6
+TYPICAL = 10
 
 
 @dataclass
