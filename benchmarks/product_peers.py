@@ -61,10 +61,12 @@ def curvlinops_product(case: ProductCase, dtype: torch.dtype) -> Product:
     from curvlinops import GGNLinearOperator
 
     model, x = prepared(case, dtype)
-    operator = GGNLinearOperator(
-        model, nn.CrossEntropyLoss(), [p for p in model.parameters()], [(x, case.y)],
-        num_data=len(x),
-    )  # fmt: skip
+    # Checks that it makes at once need forward mode too.
+    with sdpa_kernel(SDPBackend.MATH):
+        operator = GGNLinearOperator(
+            model, nn.CrossEntropyLoss(), list(model.parameters()), [(x, case.y)],
+            num_data=len(x),
+        )  # fmt: skip
 
     def product(v: Tensor) -> Tensor:
         with sdpa_kernel(SDPBackend.MATH):

@@ -39,6 +39,7 @@ from lightlike.length.coefficient import LearningCoefficient, SingularLength
 from lightlike.length.description import DescriptionLength
 from lightlike.length.region import EffectiveDimension
 from lightlike.metric.fisher import Fisher, fisher
+from lightlike.metric.products.operator import Products
 from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
@@ -64,6 +65,7 @@ __all__ = [
     "Measurement",
     "PathLength",
     "Plan",
+    "Products",
     "Radical",
     "Root",
     "Saturation",
