@@ -40,6 +40,7 @@ from lightlike.length.description import DescriptionLength
 from lightlike.length.region import EffectiveDimension
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.kronecker.options import Kronecker
+from lightlike.metric.products.operator import Products
 from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
@@ -66,6 +67,7 @@ __all__ = [
     "Measurement",
     "PathLength",
     "Plan",
+    "Products",
     "Radical",
     "Root",
     "Saturation",
