@@ -43,6 +43,9 @@ from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.spectrum.lanczos import lanczos
+from lightlike.spectrum.leading import Leading
+from lightlike.spectrum.nystrom import LowRank, nystrom
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum
 from lightlike.spectrum.spectrum import Spectrum
@@ -59,8 +62,10 @@ __all__ = [
     "Explanation",
     "Fisher",
     "History",
+    "Leading",
     "LearningCoefficient",
     "Likelihood",
+    "LowRank",
     "Measurement",
     "PathLength",
     "Plan",
@@ -90,11 +95,13 @@ __all__ = [
     "explain",
     "fisher",
     "fisher_length",
+    "lanczos",
     "learning_coefficient",
     "lengths",
     "likelihoods",
     "load",
     "measure",
+    "nystrom",
     "plan",
     "priors",
     "read_history",

@@ -24,6 +24,9 @@ from lightlike.spectrum.rounding import EPS
 # A direction that is shorter than this many rounding units of the matrix after orthogonalisation
 # is nothing but rounding.
 NOTHING = 100.0
+# Relative asymmetry, and relative size of negative eigenvalues, that pass for rounding.
+ASYMMETRY = 1e-5
+NEGATIVE = 1e-6
 # Columns that a change of basis takes at once.
 SLAB = 1 << 16
 
@@ -70,6 +73,25 @@ class Krylov:
         parts = [p.abs().max() for p in (self.projected, self.coupling) if p.numel()]
         return float(max(parts)) if parts else 0.0
 
+    def largest(self) -> float:
+        """The largest eigenvalue of T; 0 without one."""
+        return float(torch.linalg.eigvalsh(self.projected)[-1]) if self.size else 0.0
+
+    def confirm(self, precision: float) -> None:
+        """Raise a ValueError if the operator is visibly no positive semi-definite matrix."""
+        scale = self.scale
+        if self.skew > max(ASYMMETRY, 1e3 * precision) * scale:
+            raise ValueError(
+                f"the operator is not symmetric, or changes from product to product: xᵀA y and "
+                f"yᵀA x differ by {self.skew:.2g} where the largest entry is {scale:.2g}"
+            )
+        least = float(torch.linalg.eigvalsh(self.projected)[0])
+        if least < -max(NEGATIVE, 1e2 * precision) * scale:
+            raise ValueError(
+                f"the operator is not positive semi-definite: xᵀA x = {least:.3g} for a unit "
+                f"vector, where the largest entry is {scale:.3g}"
+            )
+
     def apply(self, rows: Tensor) -> Tensor:
         """A on each row of a block (b, D), in float64.
 
@@ -113,11 +135,13 @@ class Krylov:
         self._rows[m : m + width] = self.pending
         self.size += width
         largest = float(product.norm(dim=1).max())
+        # `old` is what the first of two orthogonalisations against the older rows would find.
+        product -= old @ self._rows[:m]
         self._orthogonalise(product)
         found, lengths = orthonormal(product, NOTHING * EPS * max(self.scale, largest))
-        self.pending = self._again(found)
+        self.pending, turned = self._again(found)
         self.coupling = torch.zeros(len(found), self.size, dtype=torch.float64)
-        self.coupling[:, m:] = lengths.T
+        self.coupling[:, m:] = (lengths @ turned).T
 
     def add(self, rows: Tensor) -> float:
         """Take new directions (b, D) into the pending block; gives the first one's length.
@@ -127,6 +151,7 @@ class Krylov:
         rows = rows.to(self.device, torch.float64).clone()
         before = rows.norm(dim=1).max()
         self._orthogonalise(rows)
+        self._orthogonalise(rows)
         length = float(rows[0].norm())
         joined, lengths = orthonormal(
             torch.cat([self.pending, rows]), NOTHING * EPS * float(before), len(self.pending)
@@ -134,7 +159,7 @@ class Krylov:
         old = len(self.pending)
         coupling = torch.zeros(len(joined), self.size, dtype=torch.float64)
         coupling[:old] = self.coupling
-        self.pending, self.coupling = self._again(joined, old), coupling
+        self.pending, self.coupling = self._again(joined, old)[0], coupling
         return length if lengths.numel() and len(joined) > old else 0.0
 
     def set_aside(self) -> None:
@@ -151,12 +176,15 @@ class Krylov:
         wide[:, : coupled.shape[1]] = coupled
         rest = rows.clone()
         self._orthogonalise(rest)
+        self._orthogonalise(rest)
         # The part within V is in T already, by products with what was added since.
         onto = rest @ self.pending.T
         rest -= onto @ self.pending
         found, lengths = orthonormal(rest, NOTHING * EPS)
+        first = len(self.pending)
+        self.pending, turned = self._again(torch.cat([self.pending, found]), first)
+        lengths = lengths @ turned[first:, first:]
         self.coupling = torch.cat([self.coupling + onto.T.cpu() @ wide, lengths.T @ wide])
-        self.pending = self._again(torch.cat([self.pending, found]), len(self.pending))
         self.aside = None
 
     def drop(self, kept: int) -> None:
@@ -213,18 +241,18 @@ class Krylov:
         self.products = int(products)
 
     def _orthogonalise(self, rows: Tensor) -> None:
-        """Remove what lies in V from rows, in place, twice."""
+        """Remove what lies in V from rows, in place."""
         if self.size:
-            for _ in range(2):
-                rows -= (rows @ self.basis.T) @ self.basis
+            rows -= (rows @ self.basis.T) @ self.basis
 
-    def _again(self, rows: Tensor, first: int = 0) -> Tensor:
-        """Rows that were scaled up from small remainders, orthogonal to V to rounding again."""
-        new = rows[first:]
-        if len(new) and self.size:
-            self._orthogonalise(new)
-            new /= new.norm(dim=1, keepdim=True)
-        return rows
+    def _again(self, rows: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Rows that were scaled up from small remainders, orthonormal to rounding again.
+
+        The first ones are left as they are. Gives the old ones in terms of the new, too.
+        """
+        new = rows[first:].clone()
+        self._orthogonalise(new)
+        return orthonormal(torch.cat([rows[:first], new]), 0.5, first)
 
 
 def orthonormal(rows: Tensor, least: float, given: int = 0) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,12 @@ Let X (D, K) be orthonormal, Xᵀ A X = diag(θ) in descending order, residuals 
 columns of length r, and no eigenvalue of P A P, P = I − X Xᵀ, above μ. Then
 
 - λ_i ≥ θ_i (Cauchy's interlacing);
-- with R_j² = r_1² + … + r_j² and C_j the part of A beyond the first j vectors,
-  ‖C_j‖ ≤ o_j = max(θ_{j+1}, μ) + √(r_{j+1}² + … + r_K²) (Weyl, doi:10.1007/BF01456804), one has
-  λ_i ≤ θ_i + R_j + max(0, o_j − θ_i) for every j ≥ i, and λ_i ≤ θ_i + R_j² / (θ_i − o_j) where
-  o_j < θ_i: an eigenvalue λ > o_j of A is one of diag(θ_1..θ_j) + S, where the Schur complement S
-  has 0 ≤ S ≤ R_j² / (λ − o_j) (as in Mathias 1998, doi:10.1137/S0895479897323282).
+- with R_j² = r_1² + … + r_j² and C_j the part of A beyond the first j vectors, ‖C_j‖ is at most
+  o_j, the largest eigenvalue of the 2 × 2 matrix with θ_{j+1} and μ on its diagonal and
+  √(r_{j+1}² + … + r_K²) beside it; so λ_i ≤ θ_i + R_j + max(0, o_j − θ_i) for every j ≥ i (Weyl
+  1912, doi:10.1007/BF01456804), and λ_i ≤ θ_i + R_j² / (θ_i − o_j) where o_j < θ_i: an
+  eigenvalue λ > o_j of A is one of diag(θ_1..θ_j) + S, where the Schur complement S has
+  0 ≤ S ≤ R_j² / (λ − o_j) (as in Mathias 1998, doi:10.1137/S0895479897323282).
 
 A cluster is so bounded by the gap behind it. Products that are off by up to η for unit vectors add
 η to R_j, o_j and, on both sides, to the error.
@@ -92,8 +93,9 @@ def errors_of(
         return np.zeros(0), unseen + noise
     squares = np.cumsum(np.square(residuals))
     reach = np.sqrt(squares) + noise
-    after = np.maximum(np.append(values[1:], unseen), unseen)
-    outside = after + np.sqrt(np.maximum(squares[-1] - squares, 0.0)) + noise
+    after = np.append(values[1:], unseen)
+    between = np.maximum(squares[-1] - squares, 0.0)
+    outside = (after + unseen) / 2 + np.sqrt(np.square((after - unseen) / 2) + between) + noise
     # One more than is asked for bounds what comes next.
     rows = min(count + 1, len(values))
     gap = values[:rows, None] - outside
@@ -110,3 +112,10 @@ def errors_of(
     if rows > count:
         rest = min(rest, values[count] + found[count])
     return found[:count], float(rest)
+
+
+def within(values: Vector, residuals: Vector, unseen: float, count: int, allowed: float) -> bool:
+    """Whether residuals and gaps bound the errors of the first eigenvalues; see `errors_of`."""
+    if len(values) < count:
+        return False
+    return bool((errors_of(values, residuals, max(unseen, 0.0), count)[0] <= allowed).all())
