@@ -24,6 +24,8 @@ from lightlike.spectrum.rounding import EPS
 # A direction that is shorter than this many rounding units of the matrix after orthogonalisation
 # is nothing but rounding.
 NOTHING = 100.0
+# Share of a row that has to be left by the second orthogonalisation to make a third superfluous.
+SMALL_REST = 0.1
 # Relative asymmetry, and relative size of negative eigenvalues, that pass for rounding.
 ASYMMETRY = 1e-5
 NEGATIVE = 1e-6
@@ -135,13 +137,19 @@ class Krylov:
         self._rows[m : m + width] = self.pending
         self.size += width
         largest = float(product.norm(dim=1).max())
-        # `old` is what the first of two orthogonalisations against the older rows would find.
+        # These coefficients are what the first of two orthogonalisations would find.
         product -= old @ self._rows[:m]
+        product -= own.to(product) @ self.pending
+        before = product.norm(dim=1)
         self._orthogonalise(product)
         found, lengths = orthonormal(product, NOTHING * EPS * max(self.scale, largest))
-        self.pending, turned = self._again(found)
+        # Twice is enough, unless little was left after the first time or beside other rows.
+        if len(found) < width or bool((lengths.diagonal() < SMALL_REST * before.cpu()).any()):
+            found, turned = self._again(found)
+            lengths = lengths @ turned
+        self.pending = found
         self.coupling = torch.zeros(len(found), self.size, dtype=torch.float64)
-        self.coupling[:, m:] = (lengths @ turned).T
+        self.coupling[:, m:] = lengths.T
 
     def add(self, rows: Tensor) -> float:
         """Take new directions (b, D) into the pending block; gives the first one's length.
