@@ -24,13 +24,18 @@ def layers(name):
     )
 
 
-@pytest.fixture(scope="module", params=["mlp", "cnn", "attention"], name="F")
-def network(request):
+@pytest.fixture(scope="module", params=["mlp", "cnn", "attention"], name="network")
+def made(request):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = layers(request.param).eval()
         x = torch.randn(40, 6)
-    return ll.fisher(model, (x, torch.arange(40) % 4), "categorical")
+    return ll.fisher(model, (x, torch.arange(40) % 4), "categorical"), model, x
+
+
+@pytest.fixture(scope="module", name="F")
+def matrix(network):
+    return network[0]
 
 
 def test_against_all_eigenvalues(F):
@@ -82,3 +87,15 @@ def test_choices():
         ll.spectrum(full, "lanczos", count=0)
     with pytest.raises(ChoiceError, match="lanczos"):
         ll.spectrum(full, "gram")
+
+
+def test_in_float32(network):
+    F, model, x = network
+    rounded = ll.fisher(model, (x,), "categorical", dtype="float32")
+    exact = ll.spectrum(F).eigenvalues[:5]
+    s = ll.spectrum(rounded, "lanczos", count=5)
+    errors = (s.eigenvalues - exact).abs()
+    assert (errors <= s.errors).all()
+    assert float(s.errors.max()) < 1e-4 * s.largest
+    assert s.precision > 1e-8
+    assert "products themselves" in s.reason

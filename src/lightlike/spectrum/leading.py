@@ -106,7 +106,7 @@ def errors_of(
     # A set of vectors bounds those eigenvalues only that it holds.
     bounds[np.tril_indices(rows, -1, len(values))] = np.inf
     found = bounds.min(axis=1) + noise
-    rest = unseen + noise
+    rest = np.inf
     if count:
         rest = outside[count - 1] + reach[count - 1] + noise
     if rows > count:
