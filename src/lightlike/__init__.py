@@ -45,6 +45,9 @@ from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.spectrum.lanczos import lanczos
+from lightlike.spectrum.leading import Leading
+from lightlike.spectrum.nystrom import LowRank, nystrom
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum
 from lightlike.spectrum.spectrum import Spectrum
@@ -62,8 +65,10 @@ __all__ = [
     "Fisher",
     "History",
     "Kronecker",
+    "Leading",
     "LearningCoefficient",
     "Likelihood",
+    "LowRank",
     "Measurement",
     "PathLength",
     "Plan",
@@ -94,11 +99,13 @@ __all__ = [
     "explain",
     "fisher",
     "fisher_length",
+    "lanczos",
     "learning_coefficient",
     "lengths",
     "likelihoods",
     "load",
     "measure",
+    "nystrom",
     "plan",
     "priors",
     "read_history",

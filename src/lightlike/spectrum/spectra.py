@@ -8,6 +8,7 @@ from lightlike.errors import choice_error
 from lightlike.spectrum.decomposition import Decomposition, decompose
 from lightlike.spectrum.dense import DenseMatrix
 from lightlike.spectrum.operator import Factor, explicit
+from lightlike.spectrum.partial import largest_of
 from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
 
@@ -34,8 +35,10 @@ def spectrum(
     *,
     memory: int | float | str | None = None,
     seed: int = 0,
+    count: int | None = None,
+    tolerance: float | None = None,
 ) -> Spectrum:
-    """Non-zero eigenvalues of Aᵀ A in float64, exact unless a sketch is asked for.
+    """Non-zero eigenvalues of Aᵀ A in float64, exact unless a sketch or the largest are asked for.
 
     Exact ones are computed when they are first looked at.
 
@@ -43,27 +46,40 @@ def spectrum(
         F: A Fisher matrix, a root A (then of Aᵀ A), or any symmetric positive semi-definite
             matrix or operator with `shape` and `@`.
         method: "auto" (the cheapest that fits), "gram" (eigenvalues of A Aᵀ), "metric" (of Aᵀ A)
-            or "svd" (singular values of A); "sketch" or a `lightlike.Sketch` estimates them, for
-            a Fisher matrix.
+            or "svd" (singular values of A); "lanczos" computes the largest only, by products, each
+            with a bound on its error: what takes all of them is then refused; "sketch" or a
+            `lightlike.Sketch` estimates them, for a Fisher matrix.
         memory: Bytes or a text such as "8 GB" that may be used; nine tenths of what is available
             unless given.
-        seed: Of the sketch.
+        seed: Of the sketch, or of the starts of Lanczos processes.
+        count: How many with "lanczos"; 20 unless given.
+        tolerance: With "lanczos", of each, relative to λ_1; 1e-7 unless given.
 
     Raises:
         ChoiceError: for an unknown method.
         CapacityError: if no exact route fits; it names the sizes and the ways out.
+        EstimateError: if the largest eigenvalues do not settle.
         ValueError: if a matrix is not square, not symmetric or not positive semi-definite.
     """
+    if method == "lanczos":
+        return largest_of(F, count, tolerance, memory=memory, seed=seed)
+    for option, value in (("count", count), ("tolerance", tolerance)):
+        if value is not None:
+            raise choice_error(option, value, ["None, unless with method='lanczos'"])
     sketch = as_sketch(method)
     if sketch is not None and isinstance(F, Sketchable):
         found: Spectrum = F.sketch(sketch, seed=seed, memory=memory).spectrum
         return found
     if not isinstance(method, str) or sketch is not None:
-        raise choice_error("method", method, ["'auto'", "'sketch' for a Fisher matrix"])
+        raise choice_error(
+            "method", method, ["'auto'", "'lanczos'", "'sketch' for a Fisher matrix"]
+        )
     if isinstance(F, Decomposable):
         return F.decomposition(method, memory).spectrum
     if isinstance(F, Factor):
         return decompose(F, method, memory).spectrum
     if method not in ("auto", "metric"):
-        raise choice_error("method", method, ["'auto'", "'metric' for a matrix without a root"])
+        raise choice_error(
+            "method", method, ["'auto'", "'metric' or 'lanczos' for a matrix without a root"]
+        )
     return Spectrum(DenseMatrix(explicit(F)))
