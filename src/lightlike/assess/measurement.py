@@ -146,6 +146,8 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
     spectrum = dict(header["spectrum"])
     spectrum["shape"] = tuple(spectrum["shape"])
     spectrum["rank_bounds"] = tuple(spectrum["rank_bounds"])
+    if (deviations := spectrum.get("deviations")) is not None:
+        spectrum["deviations"] = tuple(deviations)
     if (rounding := spectrum.get("rounding")) is not None:
         spectrum["rounding"] = Rounding(**rounding)
     return Measurement(

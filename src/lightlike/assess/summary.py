@@ -70,8 +70,14 @@ def _dimension(m: Measurement) -> str:
 
 def _spectrum(m: Measurement) -> str:
     s = m.spectrum
-    if not len(s):
+    if not len(s) and s.whole:
         return "zero"
+    if not s.whole:
+        least = f" to {float(s.eigenvalues[-1]):.2g}" if len(s) else ""
+        return (
+            f"only the {len(s):,} largest: λ from {s.largest:.3g}{least}, others up to "
+            f"{s.floor:.2g} ({s.kind} by {s.method}, {m.record['dtype']})"
+        )
     return (
         f"λ from {s.largest:.3g} to {float(s.eigenvalues[-1]):.2g}, trace {s.trace:.4g} "
         f"({s.kind} by {s.method}, {m.record['dtype']}{_floor(m)})"
@@ -92,6 +98,8 @@ def _floor(m: Measurement) -> str:
 
 def _soft(m: Measurement) -> str:
     s = m.spectrum
+    if not s.whole:
+        return f"MacKay {m.length.effective_dimension:.1f}; others need the whole spectrum"
     return (
         f"MacKay {m.length.effective_dimension:.1f}, participation {s.participation_ratio():.1f}, "
         f"stable rank {s.stable_rank():.1f}, entropy {s.entropy_dimension():.1f}"
@@ -138,11 +146,12 @@ def _length(m: Measurement) -> list[tuple[str, str]]:
 
 def _layers(m: Measurement) -> list[tuple[str, str]]:
     rows = []
+    total = trace_of(m)
     for layer in m.layers[:MOST_LAYERS]:
         dimension = "—" if layer.dimension is None else f"{layer.dimension.value:,}"
         if _bounded(m) and layer.dimension and layer.dimension.kind != "exact":
             dimension = f"at least {dimension}"
-        share = layer.trace / m.spectrum.trace if m.spectrum.trace else 0.0
+        share = layer.trace / total if total else 0.0
         rows.append(
             (
                 "layer",
@@ -153,6 +162,11 @@ def _layers(m: Measurement) -> list[tuple[str, str]]:
     if len(m.layers) > MOST_LAYERS:
         rows.append(("layer", f"… {len(m.layers) - MOST_LAYERS} more in .layers"))
     return rows
+
+
+def trace_of(m: Measurement) -> float:
+    """Σ λ: of the spectrum where that is whole, else of the layers."""
+    return m.spectrum.trace if m.spectrum.whole else sum(layer.trace for layer in m.layers)
 
 
 def _prior(m: Measurement) -> str:

@@ -33,8 +33,11 @@ def plot_plateau(spectrum: Spectrum, dimension: Dimension) -> Chart:
 
     Returns:
         A figure with columns `tolerance`, `rank`.
+
+    Raises:
+        UndefinedError: if the spectrum holds the largest eigenvalues only.
     """
-    values = spectrum.eigenvalues.cpu().numpy()
+    values = spectrum.all("rank at every tolerance").eigenvalues.cpu().numpy()
     relative = np.sqrt(values / values[0]) if len(values) else np.ones(0)
     smallest = float(relative[-1]) if len(values) else 1.0
     least = min(dimension.tolerance / 30.0, smallest / 3.0)

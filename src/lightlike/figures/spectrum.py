@@ -33,6 +33,7 @@ ROUTES = {
     "metric": "the Fisher matrix",
     "svd": "singular values",
     "sketch": "random sketches",
+    "lanczos": "Lanczos steps",
     "dense": "the matrix itself",
 }
 # Eigenvalues that are drawn as single points.
@@ -42,9 +43,9 @@ POINTS = 80
 def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
     """Eigenvalues λ_k of Î against k, both logarithmic, with floor and cut.
 
-    Shaded is what lies below the route's floor, where rounding hides eigenvalues; the vertical line
-    is d̂, with a band where its bounds differ. An open point is the largest eigenvalue computed
-    below the cut, if there is one.
+    Shaded is what lies below the route's floor, where rounding hides eigenvalues, or where none was
+    computed if the spectrum holds the largest only; the vertical line is d̂, with a band where its
+    bounds differ. An open point is the largest eigenvalue computed below the cut, if there is one.
 
     Args:
         spectrum: Of a Fisher matrix.
@@ -63,14 +64,17 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
     most = spectrum.shape[1]
     entitle(
         axes,
-        f"{_words(dimension)} of {most:,} directions change the predictions",
+        f"{_words(dimension)} of {most:,} directions change the predictions"
+        if spectrum.whole
+        else f"Only the {len(values):,} largest eigenvalues were computed",
         _below(spectrum, dimension),
     )
     name_axes(axes, "index k (log)", "eigenvalue λₖ of the Fisher matrix (log)")
     if not len(values):
         axes.set_xlim(1, most)
         axes.set_yticks([])
-        label(axes, "The matrix is zero: no direction changes the predictions.", (0.5, 0.5),
+        why = "The matrix is zero: no direction changes the predictions."
+        label(axes, why if spectrum.whole else "No single eigenvalue was computed.", (0.5, 0.5),
               xycoords="axes fraction", ha="center")  # fmt: skip
         return chart
     floor, low = spectrum.floor, float(values[-1])
@@ -84,7 +88,8 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
     if floor:
         axes.axhspan(bottom, floor, color=GREY, alpha=0.18, lw=0, zorder=0)
         axes.axhline(floor, color=GREY, lw=THIN, zorder=1)
-        label(axes, f"hidden by rounding: below {brief(floor)}", (0, floor),
+        why = "hidden by rounding" if spectrum.whole else "not computed"
+        label(axes, f"{why}: below {brief(floor)}", (0, floor),
               xycoords=("axes fraction", "data"), xytext=(6, -5), va="top",
               fontsize=SMALL)  # fmt: skip
     if len(values) <= POINTS:
@@ -92,7 +97,8 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
         axes.plot(index, values, ls="", marker="o", ms=3.4, mew=0, color=BLUE, zorder=3)
     else:
         axes.plot(index, values, color=BLUE, lw=LINE, zorder=3, solid_capstyle="round")
-    _cut(axes, spectrum, dimension, top)
+    if spectrum.whole:  # else nothing is known of the cut
+        _cut(axes, spectrum, dimension, top)
     return chart
 
 

@@ -7,6 +7,7 @@ import math
 
 from lightlike.assess.diagnosis import arranged
 from lightlike.assess.measurement import Measurement
+from lightlike.assess.summary import trace_of
 from lightlike.figures.length import plot_length
 from lightlike.figures.plateau import plot_plateau
 from lightlike.figures.spectrum import plot_spectrum
@@ -103,19 +104,24 @@ def _length(m: Measurement) -> Section:
 def _dimension(m: Measurement) -> Section:
     s = m.spectrum
     charts = [drawn("spectrum", "Eigenvalues, floor and cut", plot_spectrum(s, m.dimension))]
-    if len(s):
+    if len(s) and s.whole:
         plateau = plot_plateau(s, m.dimension)
         charts.append(drawn("rank", "Rank against tolerance", plateau))
-    soft = [
-        Number(f"{s.participation_ratio():,.1f}", "participation ratio"),
-        Number(f"{s.entropy_dimension():,.1f}", "entropy dimension"),
-        Number(f"{s.stable_rank():,.1f}", "stable rank"),
-        Number(f"{m.length.effective_dimension:,.1f}", "MacKay's effective dimension"),
-    ]
+    soft = (
+        []
+        if not s.whole
+        else [
+            Number(f"{s.participation_ratio():,.1f}", "participation ratio"),
+            Number(f"{s.entropy_dimension():,.1f}", "entropy dimension"),
+            Number(f"{s.stable_rank():,.1f}", "stable rank"),
+        ]
+    )
+    soft.append(Number(f"{m.length.effective_dimension:,.1f}", "MacKay's effective dimension"))
+    held = "" if s.whole else f"The {len(s):,} largest only. "
     return Section(
         "dimension",
         "Which directions matter",
-        f"The eigenvalues of the Fisher information matrix, {s.kind}, by way of "
+        f"{held}The eigenvalues of the Fisher information matrix, {s.kind}, by way of "
         f"{s.method} ({s.reason}).",
         numbers=soft,
         figures=charts,
@@ -123,7 +129,7 @@ def _dimension(m: Measurement) -> Section:
 
 
 def _layers(m: Measurement) -> Section:
-    total = m.spectrum.trace
+    total = trace_of(m)
     rows = []
     for layer in m.layers:
         d = layer.dimension

@@ -27,13 +27,15 @@ class Eigenvalues:
 
     Attributes:
         eigenvalues: Descending, float64, 1-D: those that are distinguishable from zero.
-        trace: Σ λ of the whole matrix.
+        trace: Σ λ of the whole matrix, None if it is not known.
         shape: (K, D), the shape of A; (D, D) if only the matrix itself is known.
         kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
-            are of lower precision: then each eigenvalue is known to `error`; "estimated" when they
-            are means over independent sketches.
-        method: The route that gave it: "gram", "metric", "svd", "sketch" or "dense".
-        floor: Absolute size of eigenvalues below which rounding hides them in this route.
+            are of lower precision, or the largest were approached step by step: then each
+            eigenvalue is known to `errors`; "estimated" when they are means over independent
+            sketches.
+        method: The route that gave it: "gram", "metric", "svd", "sketch", "lanczos" or "dense".
+        floor: Absolute size of eigenvalues below which rounding hides them in this route; where
+            only the largest are held, no other one exceeds it.
         residue: Largest computed eigenvalue below the cut, 0 if there is none.
         rank_bounds: Certain bounds on the number of singular values of A above the default
             tolerance of `Spectrum.rank`.
@@ -41,10 +43,13 @@ class Eigenvalues:
         precision: Rounding unit of A's entries.
         rounding: How far A in lower precision was found from A in float64; None where it was not
             held against it.
+        whole: Whether these are all; else only the largest are held.
+        deviations: A bound on the error of each eigenvalue where they are known one by one; None
+            where the route has one rule for all.
     """
 
     eigenvalues: Tensor
-    trace: float
+    trace: float | None
     shape: tuple[int, int]
     kind: str
     method: str
@@ -54,6 +59,8 @@ class Eigenvalues:
     reason: str = ""
     precision: float = EPS
     rounding: Rounding | None = None
+    whole: bool = True
+    deviations: tuple[float, ...] | None = None
 
     @property
     def resolved(self) -> bool:
@@ -65,12 +72,21 @@ class Eigenvalues:
         """λ_1, or 0 for a zero matrix."""
         return float(self.eigenvalues[0]) if len(self.eigenvalues) else 0.0
 
+    @cached_property
+    def errors(self) -> tuple[float, ...]:
+        """A bound on the error of each eigenvalue."""
+        if self.deviations is not None:
+            return self.deviations
+        return tuple(self.error(v) for v in self.eigenvalues.tolist())
+
     def error(self, size: float) -> float:
         """Absolute error of an eigenvalue of about this size.
 
         Large ones have that of a symmetric eigenvalue problem. Where singular values of A are
         known to √floor, small ones have 2 √(size · floor) at most, which is less.
         """
+        if self.deviations is not None:
+            return max(self.deviations, default=0.0)
         plain = self.base
         if self.rounding is not None:
             return eigenvalue_error(size, self.rounding, plain)
@@ -102,18 +118,31 @@ class Eigenvalues:
     def count(self, above: float) -> Count:
         """How many exceed a bound, and between what their errors let that number lie.
 
-        Of estimated eigenvalues no error is certain: the bounds are 0 and min(K, D).
+        Of estimated eigenvalues no error is certain: the bounds are 0 and min(K, D). Where only
+        the largest are held, the upper bound of a number below their floor is min(K, D).
         """
+        if self.deviations is not None and self.kind != "estimated":
+            return self._count_each(above)
         error = self.error(max(above, 0.0))
         value, lower, upper = (
             int((self.eigenvalues > t).sum()) for t in (above, above + error, above - error)
         )
         if self.kind == "estimated":
             return Count(value, 0, min(self.shape), error)
-        hidden = above <= self.floor + error and self.trace > 0.0
+        hidden = above <= self.floor + error and self.trace != 0.0
         if hidden and len(self.eigenvalues) < min(self.shape):
             upper = min(self.shape)
         return Count(value, lower, upper, error)
+
+    def _count_each(self, above: float) -> Count:
+        """`count` from a bound on each one's error."""
+        values, reach = self.eigenvalues, self.eigenvalues.new_tensor(self.errors)
+        value, lower, upper = (
+            int((moved > above).sum()) for moved in (values, values - reach, values + reach)
+        )
+        if above < self.floor and len(values) < min(self.shape):
+            upper = min(self.shape)
+        return Count(value, lower, upper, self.error(above))
 
     def __len__(self) -> int:
         return len(self.eigenvalues)

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightlike.errors import UndefinedError
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.inertia import Count
 from lightlike.spectrum.rounding import EPS, Rounding, worth
@@ -44,6 +45,9 @@ class Spectrum:
     `above`, `participation_ratio`, `logdet` and `effective_dimension` need them only where nothing
     cheaper is as good: these take sums, one LDLᵀ or one Cholesky factorisation of the matrix while
     the eigenvalues are not there, and agree with the sums over eigenvalues to 1e-9.
+
+    A spectrum that is not `whole` holds the largest only. What takes all of them is then an
+    `UndefinedError`, and so is a number of eigenvalues above a bound that it cannot decide.
 
     Args:
         source: Eigenvalues that are known, or what they can be computed from.
@@ -86,10 +90,24 @@ class Spectrum:
         return self.values.eigenvalues
 
     @property
+    def whole(self) -> bool:
+        """Whether every eigenvalue is held that is distinguishable from zero."""
+        return self._known is None or self._known.whole
+
+    @property
     def trace(self) -> float:
-        """Σ λ of the whole matrix."""
+        """Σ λ of the whole matrix.
+
+        Raises:
+            UndefinedError: if only the largest eigenvalues are held and the trace is not known.
+        """
         matrix = self.symmetric
-        return self.values.trace if matrix is None else matrix.trace
+        if matrix is not None:
+            return matrix.trace
+        found = self.values.trace
+        if found is None:
+            raise partial_error("trace", self.values)
+        return found
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -108,7 +126,7 @@ class Spectrum:
 
     @property
     def method(self) -> str:
-        """The route: "gram", "metric", "svd", "sketch" or "dense"."""
+        """The route: "gram", "metric", "svd", "sketch", "lanczos" or "dense"."""
         return self.values.method if self._source is None else self._source.method
 
     @property
@@ -118,7 +136,10 @@ class Spectrum:
 
     @property
     def floor(self) -> float:
-        """Absolute size of eigenvalues below which rounding hides them in this route."""
+        """Absolute size of eigenvalues below which this route knows none of them.
+
+        Rounding hides them, or only the largest are held: then no other one exceeds it.
+        """
         return self.values.floor
 
     @property
@@ -130,12 +151,13 @@ class Spectrum:
     @property
     def errors(self) -> Tensor:
         """A bound on the error of each eigenvalue, as `lightlike.spectrum.rounding` derives it."""
-        values = self.values
-        return self.eigenvalues.new_tensor([values.error(v) for v in values.eigenvalues.tolist()])
+        return self.eigenvalues.new_tensor(self.values.errors)
 
     def logdet_error(self, scale: float) -> float:
         """A bound on the error of `logdet` by lower precision; 0 in float64."""
-        return 0.0 if self.precision <= EPS else self.values.logdet_error(scale)
+        if self.precision <= EPS:
+            return 0.0
+        return self.all("error of a log-determinant").logdet_error(scale)
 
     @property
     def tolerance(self) -> float:
@@ -162,15 +184,31 @@ class Spectrum:
         """λ_1, or 0 for a zero matrix."""
         return self.values.largest
 
+    def all(self, wanted: str) -> Eigenvalues:
+        """`values` if they are all there is.
+
+        Raises:
+            UndefinedError: if only the largest are held; it names what was wanted.
+        """
+        values = self.values
+        if not values.whole:
+            raise partial_error(wanted, values)
+        return values
+
     def rank(self, tolerance: float | None = None) -> int:
         """Number of singular values s_k = √λ_k of A above tolerance · s_1.
 
         The default tolerance is max(K, D) · precision, as `matrix_rank` has it, or √(floor / λ_1)
         where lower precision was held against float64. It counts what this spectrum resolves;
         `rank_bounds` says what rounding may hide.
+
+        Raises:
+            UndefinedError: if only the largest are held and do not reach down to the tolerance.
         """
         if tolerance is None:
             tolerance = self.tolerance
+        if not self.whole:
+            return self.above(tolerance**2 * self.largest)
         return int((self.eigenvalues > tolerance**2 * self.largest).sum())
 
     def above(self, eps: float) -> int:
@@ -178,8 +216,14 @@ class Spectrum:
 
         While the eigenvalues are not known, one factorisation a call: for a whole curve of them
         read `eigenvalues` first. `count` has the bounds.
+
+        Raises:
+            UndefinedError: if only the largest are held and the bounds do not meet.
         """
-        return self.count(eps).value
+        found = self.count(eps)
+        if found.lower != found.upper:
+            self.all(f"number of eigenvalues above {eps:.3g}")
+        return found.value
 
     def count(self, above: float) -> Count:
         """The number of eigenvalues above a bound, with what rounding leaves open.
@@ -195,46 +239,51 @@ class Spectrum:
         matrix = self.symmetric
         if matrix is not None and tau > 0.0:
             return self.soft_count_of(matrix.shifted(1.0 / tau))
-        return float((self.eigenvalues / (self.eigenvalues + tau)).sum())
+        values = self.all("effective dimension").eigenvalues
+        return float((values / (values + tau)).sum())
 
     def participation_ratio(self) -> float:
         """(Σλ)² / Σλ², between 1 and the rank; 0 for a zero matrix."""
         matrix = self.symmetric
         if matrix is not None and self.precision <= EPS:
             return matrix.participation_ratio()
-        squares = float(self.eigenvalues.square().sum())
-        return float(self.eigenvalues.sum()) ** 2 / squares if squares else 0.0
+        values = self.all("participation ratio").eigenvalues
+        squares = float(values.square().sum())
+        return float(values.sum()) ** 2 / squares if squares else 0.0
 
     def stable_rank(self) -> float:
         """Σλ / λ_1; 0 for a zero matrix."""
-        return float(self.eigenvalues.sum()) / self.largest if self.largest else 0.0
+        values = self.all("stable rank")
+        return float(values.eigenvalues.sum()) / values.largest if values.largest else 0.0
 
     def entropy_dimension(self) -> float:
         """exp(−Σ q_k log q_k) with q = λ/Σλ; 0 for a zero matrix."""
-        total = float(self.eigenvalues.sum())
+        values = self.all("entropy dimension").eigenvalues
+        total = float(values.sum())
         if not total:
             return 0.0
-        return math.exp(float(torch.special.entr(self.eigenvalues / total).sum()))
+        return math.exp(float(torch.special.entr(values / total).sum()))
 
     def logdet(self, scale: float) -> float:
         """Log det(I + scale · Aᵀ A) = Σ log(1 + scale λ_k)."""
         matrix = self.symmetric
         if matrix is not None and scale >= 0.0:
             return self.logdet_of(matrix.shifted(scale))
-        return float(torch.log1p(scale * self.eigenvalues).sum())
+        return float(torch.log1p(scale * self.all("log-determinant").eigenvalues).sum())
 
     def logdet_of(self, shifted: Shifted) -> float:
         """`logdet` at the scale of I + scale · G, from its factor where that is good to 1e-10."""
         value = None if self.known else shifted.logdet
         if value is None:
-            value = float(torch.log1p(shifted.scale * self.eigenvalues).sum())
+            values = self.all("log-determinant").eigenvalues
+            value = float(torch.log1p(shifted.scale * values).sum())
         return value
 
     def soft_count_of(self, shifted: Shifted) -> float:
         """Σ c λ / (1 + c λ) for I + c G, from its factor where that is good to 1e-10."""
         value = None if self.known else shifted.soft_count
         if value is None:
-            scaled = shifted.scale * self.eigenvalues
+            scaled = shifted.scale * self.all("effective dimension").eigenvalues
             value = float((scaled / (1.0 + scaled)).sum())
         return value
 
@@ -248,7 +297,24 @@ class Spectrum:
         return hash((self.shape, self.method))
 
     def __repr__(self) -> str:
+        if not self.whole:
+            least = f" to {float(self.eigenvalues[-1]):.3g}" if len(self) else ""
+            return (
+                f"Spectrum(only the {len(self)} largest eigenvalues, from {self.largest:.3g}"
+                f"{least}; others up to {self.floor:.3g}; {self.kind} by {self.method})"
+            )
         return (
             f"Spectrum({len(self)} eigenvalues from {self.largest:.3g}, trace {self.trace:.4g}, "
             f"{self.kind} by {self.method})"
         )
+
+
+def partial_error(wanted: str, values: Eigenvalues) -> UndefinedError:
+    """The error of asking the largest eigenvalues for something that takes all of them."""
+    return UndefinedError(
+        f"The {wanted} takes more than the {len(values)} largest of up to {min(values.shape):,} "
+        f"eigenvalues, which are all that method={values.method!r} has computed.",
+        f"Of the others it is only known that none exceeds {values.floor:.3g}.",
+        "Compute all of them with method='auto', or estimate with method='sketch' where the matrix "
+        "is a Fisher matrix.",
+    )
