@@ -39,6 +39,7 @@ from lightlike.length.coefficient import LearningCoefficient, SingularLength
 from lightlike.length.description import DescriptionLength
 from lightlike.length.region import EffectiveDimension
 from lightlike.metric.fisher import Fisher, fisher
+from lightlike.metric.kronecker.options import Kronecker
 from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
@@ -59,6 +60,7 @@ __all__ = [
     "Explanation",
     "Fisher",
     "History",
+    "Kronecker",
     "LearningCoefficient",
     "Likelihood",
     "Measurement",

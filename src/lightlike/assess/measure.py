@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightlike.assess.approximating import approximation_notes, measure_approximation
 from lightlike.assess.checks import examine
 from lightlike.assess.layers import summarise_layers
 from lightlike.assess.measurement import Measurement
@@ -22,6 +23,7 @@ from lightlike.length.description import check_units
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
+from lightlike.metric.kronecker.options import Kronecker, as_kronecker
 from lightlike.metric.root import Root
 from lightlike.problem.data import digest
 from lightlike.problem.likelihoods import Likelihood
@@ -41,7 +43,7 @@ def measure(
     *,
     parameters: str | Sequence[str] | None = None,
     prior: Prior | None = None,
-    method: str | Sketch = "auto",
+    method: str | Sketch | Kronecker = "auto",
     units: str = "nats",
     seed: int = 0,
     progress: str | bool | Progress = "auto",
@@ -62,7 +64,9 @@ def measure(
         prior: From `lightlike.priors`; N(0, I) unless given.
         method: "auto", "gram", "metric" or "svd"; see `lightlike.plan`. "sketch", or a
             `lightlike.Sketch`, estimates from random rows where outputs are too wide for these; it
-            is never taken unasked.
+            is never taken unasked. "kronecker", or a `lightlike.Kronecker`, takes complexity from
+            a block-diagonal approximation, as an upper bound, and measures its error where that
+            is cheap.
         units: "nats" or "bits", for `length`.
         seed: Of the sketch, and recorded; nothing on the exact routes is random.
         progress: "auto", True or False; goes to stderr.
@@ -90,12 +94,19 @@ def measure(
     problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress), dtype)
     resolved = prior.resolve(problem)
     F = Fisher(Root(problem))
-    sketch = as_sketch(method)
+    sketch, kronecker = as_sketch(method), as_kronecker(method)
     drawn: dict[str, Any] | None = None
+    told: list[str] = []
     if sketch is not None:
         parts = measure_sketches(F, prior, sketch, seed=seed, memory=budget, layers=layers)
         spectrum, dimension, length = parts.spectrum, parts.dimension, parts.length
-        summaries, ways, drawn = parts.layers, parts.ways, parts.record
+        summaries, ways, drawn = parts.layers, parts.ways, {"sketch": parts.record}
+        told = notes(parts.record, dimension)
+    elif kronecker is not None:
+        near = measure_approximation(F, prior, kronecker, seed=seed, memory=budget, layers=layers)
+        spectrum, dimension, length = near.spectrum, near.dimension, near.length
+        summaries, ways, drawn = near.layers, near.ways, {"approximation": near.record}
+        told = approximation_notes(near.record)
     else:
         decomposition = F.decomposition(str(method), budget)
         spectrum = decomposition.spectrum
@@ -109,10 +120,11 @@ def measure(
     # What tells priors of one name and networks of one shape apart, when they are compared.
     record["prior_digest"] = digest({"mean": resolved.mean, "variance": resolved.variance})
     record["architecture"] = problem.selection.digest()
-    if drawn is not None:
-        record["sketch"] = drawn
+    record |= drawn or {}
     checks = tuple(examine(F, spectrum, dimension, length, sketched=drawn is not None))
-    told = [] if drawn is None else notes(drawn, dimension)
+    criteria = criteria_of(problem.reference, int(dimension))
+    if kronecker is not None and dimension.lower < dimension.upper:
+        criteria["bic_dimension"] = None
     result = Measurement(
         parameters=problem.parameters,
         observations=problem.survey.observations,
@@ -121,7 +133,7 @@ def measure(
         spectrum=spectrum,
         length=length.to(units),
         layers=summaries,
-        criteria=criteria_of(problem.reference, int(dimension)),
+        criteria=criteria,
         likelihood=problem.likelihood.describe(),
         excluded=problem.selection.excluded,
         nll=problem.reference.survey.nll,

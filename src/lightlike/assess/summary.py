@@ -86,7 +86,7 @@ def _spectrum(m: Measurement) -> str:
 
 def _bounded(m: Measurement) -> bool:
     """Whether dimensions are from below: of a sketch, or in lower precision."""
-    return m.spectrum.kind == "estimated" or m.spectrum.rounding is not None
+    return m.spectrum.kind in ("estimated", "approximate") or m.spectrum.rounding is not None
 
 
 def _floor(m: Measurement) -> str:
@@ -179,6 +179,7 @@ def _prior(m: Measurement) -> str:
 
 def _error(length: DescriptionLength) -> str:
     text = f" ± {length.stderr:.2g}" if length.kind == "estimated" else ""
+    text += " (approximate)" if length.kind == "approximate" else ""
     return f"{text} ± {length.error:.1g} (rounding)" if length.error else text
 
 

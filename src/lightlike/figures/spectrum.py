@@ -35,6 +35,10 @@ ROUTES = {
     "sketch": "random sketches",
     "lanczos": "Lanczos steps",
     "dense": "the matrix itself",
+    "ekfac": "EKFAC, an approximation",
+    "kfac": "KFAC, an approximation",
+    "blocks by layer": "the blocks of layers, an approximation",
+    "diagonal": "the diagonal, an approximation",
 }
 # Eigenvalues that are drawn as single points.
 POINTS = 80

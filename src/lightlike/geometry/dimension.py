@@ -54,8 +54,9 @@ class SignificantDimension:
         value: d_ε, the number of eigenvalues of Î above ε.
         lower: Certain lower bound.
         upper: Certain upper bound, never above min(D, K).
-        kind: "exact" if the bounds meet, never in float32; "estimated" from a sketch, which
-            bounds nothing; else "certified": then ε lies within rounding of an eigenvalue.
+        kind: "exact" if the bounds meet, never in float32; "estimated" from a sketch and
+            "approximate" of another matrix, which bound nothing; else "certified": then ε lies
+            within rounding of an eigenvalue.
         above: ε, an absolute bound on eigenvalues of Î.
         error: What rounding may move an eigenvalue near ε by.
         data_limited: Whether d_ε = K < D: more observations would raise it.
@@ -142,7 +143,7 @@ def significant_dimension_of(spectrum: Spectrum, above: float) -> SignificantDim
     """Count the eigenvalues above a bound, by inertia where the eigenvalues are not known."""
     rows, columns = spectrum.shape
     count = spectrum.count(above)
-    open_kind = "estimated" if spectrum.kind == "estimated" else "certified"
+    open_kind = spectrum.kind if spectrum.kind in ("estimated", "approximate") else "certified"
     return SignificantDimension(
         value=count.value,
         lower=count.lower,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -43,9 +44,18 @@ class Displacement:
 
 
 def displacement_by_products(
-    problem: Problem, prior: ResolvedPrior, expansion: Expansion
+    problem: Problem,
+    prior: ResolvedPrior,
+    expansion: Expansion,
+    product: Callable[[Tensor], Tensor] | None = None,
 ) -> Displacement | None:
     """The displacement of θ̂ from exact products; None without labels.
+
+    Args:
+        problem: Model, data and likelihood at θ̂.
+        prior: Mean and variances.
+        expansion: NLL_total and its gradient at θ̂.
+        product: v ↦ Î v; by differentiating twice unless given.
 
     Raises:
         ModelError: if an operation of the model cannot be differentiated twice.
@@ -53,15 +63,16 @@ def displacement_by_products(
     if expansion.gradient is None:
         return None
     sigma, n = prior.variance.sqrt(), problem.survey.observations
+    times = product or partial(fisher_product, problem)
     g, shift = expansion.gradient, 0.0
     # Parameters without variance sit at their mean: move them there, to second order.
     away = torch.where(prior.variance == 0, prior.mean - problem.theta, 0.0)
     if bool(away.any()):
-        bent = n * fisher_product(problem, away)
+        bent = n * times(away)
         shift = float(g @ away) + 0.5 * float(away @ bent)
         g = g + bent
     z, b = in_prior_units(problem, prior, g)
-    found = minimum(lambda v: n * sigma * fisher_product(problem, sigma * v), z, b)
+    found = minimum(lambda v: n * sigma * times(sigma * v), z, b)
     return Displacement(found.value + shift, found.error, found.products)
 
 

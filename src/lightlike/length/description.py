@@ -71,7 +71,8 @@ class DescriptionLength:
             weight; None where nothing was drawn.
         validity: What the number can be trusted for, in a sentence; "" where nothing is to be added
             to what is said of its kind.
-        kind: "exact" if every term was computed in full, "certified" or "estimated" otherwise.
+        kind: "exact" if every term was computed in full, "certified" or "estimated" otherwise;
+            "approximate" if another matrix stands for Î in the complexity.
         observations: N.
         prior: What was assumed, with fitted numbers filled in.
         units: "nats" or "bits".

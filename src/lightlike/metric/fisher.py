@@ -9,6 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from lightlike.metric.drawing import sketch_that_fits
+from lightlike.metric.kronecker.approximation import ApproximateFisher
+from lightlike.metric.kronecker.factored import (
+    LARGEST,
+    SMALL,
+    blocks,
+    diagonal,
+    kronecker_factored,
+)
 from lightlike.metric.root import Root
 from lightlike.metric.sketch import SketchedFisher
 from lightlike.problem.likelihoods import Likelihood
@@ -53,6 +61,64 @@ class Fisher:
             CapacityError: if it does not fit in memory.
         """
         return SketchedFisher(self.root, sketch or Sketch(), seed, memory)
+
+    def kronecker(
+        self,
+        *,
+        eigenvalue_correction: bool = False,
+        sharing: str = "expand",
+        small: int = SMALL,
+        largest: int = LARGEST,
+    ) -> ApproximateFisher:
+        """KFAC, or EKFAC: one Kronecker product L ⊗ R for each layer that has the structure.
+
+        For rows Σ_p g_p x_pᵀ with the input x_p at position p, 1 at its end where there is a bias,
+        and g_p back-propagated from a column of the output covariance's root: no label is drawn.
+        Linear layers and matrix products, convolutions by their patches (each group of channels on
+        its own), embeddings (L diagonal). Tied weights are one block with all their uses, see
+        `lightlike.metric.kronecker.uses`. Everything else is an exact block, or an exact diagonal
+        if it is long; `structures` says which is which.
+
+        KFAC (Martens & Grosse 2015, arXiv 1503.05671) is exact for a layer with one observation.
+        EKFAC (George et al. 2018, arXiv 1806.03884) keeps its eigenvectors and takes for
+        eigenvalues the exact second moments along them, of each row's gradient summed over
+        positions and uses: the nearest matrix with these eigenvectors. As it is the diagonal of Î
+        in an orthonormal basis, its trace is that of Î, and its log det(I + c ·) is never less.
+
+        Args:
+            eigenvalue_correction: EKFAC; takes a second pass.
+            sharing: "expand", positions as observations of their own, or "reduce", means of x and
+                sums of g over the positions of a sample (arXiv 2311.00636), which is right where
+                outputs depend on a layer's mean over positions; tables always expand.
+            small: Blocks without the structure are exact up to this many columns.
+            largest: L and R are full up to this size, diagonal beyond.
+
+        Raises:
+            ChoiceError: for an unknown sharing, or "reduce" where samples cannot be told apart.
+        """
+        return kronecker_factored(
+            self.root,
+            self.decomposition,
+            eigenvalue_correction=eigenvalue_correction,
+            sharing=sharing,
+            small=small,
+            largest=largest,
+        )
+
+    def diagonal(self) -> ApproximateFisher:
+        """The diagonal of Î, exact, in one pass and without the K × D entries of A."""
+        return diagonal(self.root, self.decomposition)
+
+    def blocks(
+        self, by: str = "layer", *, memory: int | float | str | None = None
+    ) -> ApproximateFisher:
+        """The diagonal blocks of Î, exact, one a layer or one a parameter tensor.
+
+        Raises:
+            ChoiceError: for another grouping.
+            CapacityError: if the rows and eigenvectors of a layer do not fit in memory.
+        """
+        return blocks(self.root, self.decomposition, by, resolve_memory(memory))
 
     def at(self, theta: Tensor | Mapping[str, Tensor]) -> Fisher:
         """Î of the same model, data and likelihood at another point θ.

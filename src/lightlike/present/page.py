@@ -26,7 +26,7 @@ class Number:
         name: Of the number; unused in tables.
         text: As it is shown, in nats if it has a unit.
         bits: The same in bits; empty if it has no unit.
-        kind: "exact", "certified", "estimated" or nothing.
+        kind: "exact", "certified", "estimated", "approximate" or nothing.
         note: A few words under it.
         sort: What a table sorts it by.
         share: From 0 to 1, drawn as a bar.

@@ -121,9 +121,9 @@ class Density:
     """The eigenvalues of F (n, n), some of them taken out, the rest seen by random probes.
 
     tr f(F) = Σ_j q_jᵀ f(F) q_j + E[z_⊥ᵀ f(F) z_⊥] with Q = [q_j] orthonormal and z_⊥ uniform on the
-    sphere of radius √(n − k) that is orthogonal to Q. That holds for any Q, so one that is not quite
-    invariant under F biases nothing, and F is never replaced by a projection of itself. Both kinds
-    of vectors have measures with rules that bound them (`lightlike.spectrum.tridiagonal`).
+    sphere of radius √(n − k) that is orthogonal to Q. That holds for any Q, so one that is not
+    quite invariant under F biases nothing, and F is never replaced by a projection of itself. Both
+    kinds of vectors have measures with rules that bound them (`lightlike.spectrum.tridiagonal`).
 
     Attributes:
         size: n.
@@ -143,7 +143,7 @@ class Density:
 
     @property
     def mass(self) -> int:
-        """n − k, the dimensions that probes stand for."""
+        """Dimensions that probes stand for, n − k."""
         return self.size - len(self.leading)
 
     @cached_property

@@ -32,8 +32,10 @@ class Eigenvalues:
         kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
             are of lower precision, or the largest were approached step by step: then each
             eigenvalue is known to `errors`; "estimated" when they are means over independent
-            sketches.
-        method: The route that gave it: "gram", "metric", "svd", "sketch", "lanczos" or "dense".
+            sketches, or the largest that random probes were freed of; "approximate" when they are
+            those of another matrix that stands for this one.
+        method: The route that gave it: "gram", "metric", "svd", "sketch", "lanczos", "slq" or
+            "dense".
         floor: Absolute size of eigenvalues below which rounding hides them in this route; where
             only the largest are held, no other one exceeds it.
         residue: Largest computed eigenvalue below the cut, 0 if there is none.
@@ -118,8 +120,8 @@ class Eigenvalues:
     def count(self, above: float) -> Count:
         """How many exceed a bound, and between what their errors let that number lie.
 
-        Of estimated eigenvalues no error is certain: the bounds are 0 and min(K, D). Where only
-        the largest are held, the upper bound of a number below their floor is min(K, D).
+        Of estimated and approximate ones no error is certain: the bounds are 0 and min(K, D). Where
+        only the largest are held, the upper bound of a number below their floor is min(K, D).
         """
         if self.deviations is not None and self.kind != "estimated":
             return self._count_each(above)
@@ -127,7 +129,7 @@ class Eigenvalues:
         value, lower, upper = (
             int((self.eigenvalues > t).sum()) for t in (above, above + error, above - error)
         )
-        if self.kind == "estimated":
+        if self.kind in ("estimated", "approximate"):
             return Count(value, 0, min(self.shape), error)
         hidden = above <= self.floor + error and self.trace != 0.0
         if hidden and len(self.eigenvalues) < min(self.shape):

@@ -70,7 +70,8 @@ def sphere(size: int, seed: int, indices: range, device: torch.device) -> Tensor
         for index in indices
     ]
     block = torch.stack(columns, 1).to(device)
-    return block * (math.sqrt(size) / block.norm(dim=0))
+    scaled: Tensor = block * (math.sqrt(size) / block.norm(dim=0))
+    return scaled
 
 
 def signs(size: int, seed: int, indices: range, device: torch.device) -> Tensor:

@@ -1,8 +1,8 @@
-"""Stochastic Lanczos quadrature: sums over the eigenvalues of a matrix that is only multiplied with.
+"""Stochastic Lanczos quadrature: sums over the eigenvalues of a matrix, from products with it.
 
-Random probes z see E[zᵀ f(F) z] = tr f(F), and a few Lanczos steps from each give every one of its
-moments (Ubaru, Chen & Saad 2017, doi:10.1137/16M1104974). The leading eigenvectors, which would make
-up most of the variance, are taken out first.
+Random probes z see E[zᵀ f(F) z] = tr f(F), and a few Lanczos steps from each give f(F) to them
+(Ubaru, Chen & Saad 2017, doi:10.1137/16M1104974). The leading eigenvectors, which would make up
+most of the variance, are taken out first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lanczos steps from several vectors side by side, each with full reorthogonalisation.
 
-F V_m = V_m T_m + β_m v_{m+1} e_mᵀ with V_m orthonormal (Lanczos 1950, doi:10.6028/jres.045.026). In
-float64, and orthogonalised against every earlier vector twice, so that no eigenvalue is found again.
+F V_m = V_m T_m + β_m v_{m+1} e_mᵀ with V_m orthonormal (Lanczos 1950, doi:10.6028/jres.045.026),
+in float64, and orthogonalised against every earlier vector twice: no eigenvalue is found again.
 """
 
 from __future__ import annotations

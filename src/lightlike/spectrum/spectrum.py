@@ -121,7 +121,7 @@ class Spectrum:
 
     @property
     def kind(self) -> str:
-        """What they are worth: "exact", "certified" or "estimated"; see `Eigenvalues`."""
+        """ "exact", "certified", "estimated" or "approximate"; see `Eigenvalues`."""
         return self._known.kind if self._known is not None else worth(self.precision)
 
     @property

@@ -61,18 +61,17 @@ def trace(F: Any, probes: int = 30, *, method: str = "xtrace", seed: int = 0) ->
     if method == "hutch++":
         third = probes // 3
         Q, Z = _range(operator, sphere(n, seed, range(third), operator.device))
-        inside = float((Q * Z).sum())
+        taken = float((Q * Z).sum())
         W = sphere(n, seed, range(third, probes - third), operator.device)
         W = W - Q @ (Q.T @ W)
         W *= math.sqrt(n - Q.shape[1]) / W.norm(dim=0)
         rest = (W * (operator @ W)).sum(0)
-        return Estimate.of((inside + rest).tolist())
+        return Estimate.of((taken + rest).tolist())
     left = _leave_one_out(operator, sphere(n, seed, range(probes // 2), operator.device))
     if left is None:
         Q, Z = _range(operator, sphere(n, seed, range(probes // 2), operator.device))
         return _exact(float((Q * Z).sum()))
-    rest = n - left.Q.shape[1] + 1
-    scale = rest / left.probes.square().sum(0)
+    scale = (n - left.Q.shape[1] + 1) / left.probes.square().sum(0)
     inside = left.H.trace() - (left.S * (left.H @ left.S)).sum(0)
     found = Estimate.of((inside + scale * (left.probes * left.images).sum(0)).tolist())
     return replace(found, stderr=math.sqrt(2.0) * found.stderr)

@@ -1,0 +1,1 @@
+"""Block-diagonal approximations of the Fisher matrix: KFAC, EKFAC, exact blocks, the diagonal."""
