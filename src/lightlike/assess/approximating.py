@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from lightlike.length.gaussian import expand
 from lightlike.length.prior import Prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.approximation import ApproximateFisher
+from lightlike.metric.kronecker.cost import check_memory
 from lightlike.metric.kronecker.deviation import ApproximationError
 from lightlike.metric.kronecker.options import Kronecker
 from lightlike.metric.root import Root
@@ -27,6 +29,12 @@ from lightlike.spectrum.symmetric import CLEAR
 # The error is measured unasked where the exact matrix takes at most this many times the operations
 # of writing out the rows of A, or few in any case.
 FEW = 10.0
+NAMES = {
+    "ekfac": "EKFAC",
+    "kfac": "KFAC",
+    "blocks": "the blocks of layers",
+    "diagonal": "the diagonal",
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ def measure_approximation(
     layers: bool | None,
 ) -> ApproximateParts:
     """Approximate, and hold the result against the exact matrix where that is cheap."""
+    check_memory(F.root, options, memory)
 
     def approximate(G: Fisher) -> ApproximateFisher:
         return options.of(G.root, lambda: G.decomposition("auto", memory), memory)
@@ -86,9 +95,9 @@ def affordable(root: Root, memory: float) -> bool:
     return bool(fitting) and fitting[0].operations <= max(SMALL, FEW * cost.row_operations)
 
 
-def approximation_notes(record: dict[str, Any]) -> list[str]:
+def approximation_notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
     """What to keep in mind when reading approximate numbers."""
-    name, error = record["form"].upper(), record["error"]
+    name, error = NAMES[record["form"]], record["error"]
     found = []
     if error is not None:
         found.append(
@@ -97,14 +106,15 @@ def approximation_notes(record: dict[str, Any]) -> list[str]:
         )
     elif record["bound"] == "above":
         found.append(
-            f"Complexity and length are upper bounds (Hadamard's inequality on {name}); by how "
-            "much is not known: Kronecker(check=True) measures it."
+            f"Complexity and length are upper bounds, by {name}; their error is not known: "
+            "Kronecker(check=True) measures it."
         )
     else:
         found.append(
             f"The error of {name} is not known, nor its sign: Kronecker(check=True) measures it."
         )
-    found.append("The dimension and eigenvalues of Î are not measured: the spectrum is that of M.")
+    bounded = " Of the rank of Î there are only bounds." if dimension.kind != "exact" else ""
+    found.append(f"The spectrum is that of the approximation M, not of Î.{bounded}")
     left = record["displacement_error"]
     if left is not None and left > TOLERANCE:
         found.append(f"The displacement may be up to {left:.2g} nats more: see its products.")
@@ -147,6 +157,7 @@ def _dimension(F: Fisher, M: ApproximateFisher, memory: int, *, checked: bool) -
         lower=lower,
         upper=upper,
         kind="exact" if lower == upper and F.root.precision <= EPS else "certified",
+        gap=math.inf,
         data_limited=lower == rows < columns,
     )
 

@@ -106,7 +106,7 @@ def measure(
         near = measure_approximation(F, prior, kronecker, seed=seed, memory=budget, layers=layers)
         spectrum, dimension, length = near.spectrum, near.dimension, near.length
         summaries, ways, drawn = near.layers, near.ways, {"approximation": near.record}
-        told = approximation_notes(near.record)
+        told = approximation_notes(near.record, dimension)
     else:
         decomposition = F.decomposition(str(method), budget)
         spectrum = decomposition.spectrum

@@ -12,6 +12,8 @@ from torch import nn
 
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
+from lightlike.metric.kronecker.cost import approximation_route
+from lightlike.metric.kronecker.options import Kronecker, as_kronecker
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
@@ -42,9 +44,9 @@ class Plan:
     """The route that a measurement would take, and the others.
 
     Attributes:
-        method: "gram", "metric", "svd" or "sketch".
+        method: "gram", "metric", "svd", "sketch" or "kronecker".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
-            the sketch, and in float64.
+            the sketch and approximations, and in float64.
         memory: Peak bytes, estimated.
         seconds: Time, estimated from the operations and this machine's matrix-product rate.
         reason: What it would do, with the sizes.
@@ -75,7 +77,9 @@ class Plan:
 
     def __str__(self) -> str:
         worth = "exact, every row whitened" if self.exact else "estimated"
-        if not self.exact and self.method != "sketch":
+        if self.method == "kronecker":
+            worth = "approximate"
+        elif not self.exact and self.method != "sketch":
             worth = f"every row whitened, in {self.dtype}: large eigenvalues, with their error"
         lines = [
             f"D = {self.parameters:,} parameters, N = {self.observations:,} observations, "
@@ -107,7 +111,7 @@ def plan(
     likelihood: str | Likelihood,
     *,
     parameters: str | Sequence[str] | None = None,
-    method: str | Sketch = "auto",
+    method: str | Sketch | Kronecker = "auto",
     memory: int | float | str | None = None,
     dtype: str | torch.dtype = "float64",
 ) -> Plan:
@@ -122,18 +126,21 @@ def plan(
     return plan_for(fisher(model, data, likelihood, parameters, dtype=dtype), method, memory)
 
 
-def plan_for(F: Fisher, method: str | Sketch, memory: int | float | str | None) -> Plan:
+def plan_for(F: Fisher, method: str | Sketch | Kronecker, memory: int | float | str | None) -> Plan:
     """The plan for a Fisher matrix."""
     root = F.root
     budget = resolve_memory(memory)
     rows, columns = root.shape
     candidates = routes(rows, columns, root.cost(budget))
-    sketch = as_sketch(method)
+    sketch, kronecker = as_sketch(method), as_kronecker(method)
     if sketch is not None:
         estimate: Route | None = sketch_route(root, sketch, budget)
     else:
         estimate = sketch_that_fits(root, budget)
-    if isinstance(method, str) and sketch is None:
+    if kronecker is not None:
+        chosen = approximation_route(root, kronecker)
+        candidates.append(chosen)
+    elif isinstance(method, str) and sketch is None:
         chosen = choose(candidates, method, budget, estimate)
     elif estimate is not None:
         chosen = estimate

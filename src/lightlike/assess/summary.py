@@ -108,11 +108,11 @@ def _soft(m: Measurement) -> str:
 
 def _length(m: Measurement) -> list[tuple[str, str]]:
     length = m.length
-    n = length.observations
+    n, about = length.observations, "≈ " if length.kind == "approximate" else ""
     rows = [
         (
             "complexity",
-            f"{length.complexity:.1f}{'' if length.total is not None else _error(length)} "
+            f"{about}{length.complexity:.1f}{'' if length.total is not None else _error(length)} "
             f"{length.units} = {length.dimension_term:.1f} (dimension) "
             f"{_signed(length.spectrum_term)} (spectrum), {_prior(m)}",
         )
@@ -121,7 +121,7 @@ def _length(m: Measurement) -> list[tuple[str, str]]:
         rows.insert(0, ("length", "— (no labels, so no fit term)"))
         return rows
     total = (
-        f"{length.total:.1f}{_error(length)} {length.units} = {length.fit:.1f} (fit) "
+        f"{about}{length.total:.1f}{_error(length)} {length.units} = {length.fit:.1f} (fit) "
         f"{_signed(length.displacement)} (displacement) {_signed(length.complexity)} (complexity)"
     )
     factor = UNITS[length.units]
@@ -179,7 +179,6 @@ def _prior(m: Measurement) -> str:
 
 def _error(length: DescriptionLength) -> str:
     text = f" ± {length.stderr:.2g}" if length.kind == "estimated" else ""
-    text += " (approximate)" if length.kind == "approximate" else ""
     return f"{text} ± {length.error:.1g} (rounding)" if length.error else text
 
 

@@ -121,7 +121,7 @@ class Spectrum:
 
     @property
     def kind(self) -> str:
-        """ "exact", "certified", "estimated" or "approximate"; see `Eigenvalues`."""
+        """One of "exact", "certified", "estimated" and "approximate"; see `Eigenvalues`."""
         return self._known.kind if self._known is not None else worth(self.precision)
 
     @property

@@ -16,6 +16,7 @@ from lightlike.metric.root import Root
 from lightlike.metric.units import Unit
 from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.eigenvalues import Eigenvalues
+from lightlike.spectrum.rounding import eigenvalue_floor
 from lightlike.spectrum.spectrum import Spectrum
 
 # Columns up to which all entries are written out.
@@ -217,7 +218,11 @@ class ApproximateFisher:
 
         Of the rank of Î they tell nothing but that it is positive if M is.
         """
-        values = self.values[self.values > 0].sort(descending=True).values
+        values = self.values.sort(descending=True).values
+        largest = float(values[0]) if len(values) else 0.0
+        # What rounding of a decomposition makes of zeros is no eigenvalue.
+        floor = eigenvalue_floor(len(values), largest)
+        values, below = values[values > floor], values[values <= floor]
         rows, columns = self.root.shape
         found = Eigenvalues(
             eigenvalues=values,
@@ -225,8 +230,8 @@ class ApproximateFisher:
             shape=(rows, columns),
             kind="approximate",
             method=self.method,
-            floor=0.0,
-            residue=0.0,
+            floor=floor,
+            residue=float(below[0]) if len(below) else 0.0,
             rank_bounds=(min(1, len(values)), min(rows, columns)),
             reason=self.summary,
             precision=self.root.precision,
