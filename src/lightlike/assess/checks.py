@@ -151,7 +151,7 @@ def _optimum(F: Fisher, length: DescriptionLength) -> Iterator[Check]:
 
 def _prior(spectrum: Spectrum, length: DescriptionLength) -> Iterator[Check]:
     variance = length.prior.get("variance")
-    if not isinstance(variance, int | float) or not len(spectrum):
+    if not isinstance(variance, int | float) or not len(spectrum) or not spectrum.whole:
         return
     tau = 1.0 / (length.observations * variance)
     share = (spectrum.above(tau / 10) - spectrum.above(tau * 10)) / len(spectrum)

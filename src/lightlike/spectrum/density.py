@@ -130,6 +130,7 @@ class Density:
         leading: Measures of the q_j, largest first.
         probes: Measures of the normalised z_⊥.
         vectors: Q (n, k).
+        positive: Ritz values above 0, but for rounding, of the subspace that Q was found in.
         products: Products with F that were taken.
         seed: Of the probes.
     """
@@ -138,6 +139,7 @@ class Density:
     leading: Sequence[Measure]
     probes: Sequence[Measure]
     vectors: Tensor
+    positive: int
     products: int
     seed: int
 
@@ -163,7 +165,7 @@ class Density:
         Those of VᵀFV with V orthonormal are at most the eigenvalues of F, in order (Cauchy).
         """
         counts = [int((m.gauss.nodes > m.noise).sum()) for m in self.probes]
-        return max([int((self.eigenvalues > 0).sum()), *counts])
+        return max([self.positive, *counts])
 
     @property
     def steps(self) -> tuple[int, int]:

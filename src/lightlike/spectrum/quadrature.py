@@ -193,6 +193,7 @@ def _suffices(
 
 def _taken_out(operator: Operator, options: Quadrature, seed: int, vectors: Tensor | None) -> State:
     n = operator.size
+    positive = 0
     if vectors is not None:
         Q = torch.linalg.qr(vectors.to(operator.device, torch.float64))[0]
         image = operator @ Q
@@ -201,11 +202,18 @@ def _taken_out(operator: Operator, options: Quadrature, seed: int, vectors: Tens
     elif options.deflate:
         start = sphere(n, seed, range(START, START + 1), operator.device)[:, 0]
         count = min(options.deflate, n)
-        values, residuals, Q = leading(operator, start, count, min(n, 4 * count + 20))
+        found = leading(operator, start, count, min(n, 4 * count + 20))
+        values, residuals, Q = found.values, found.residuals, found.vectors
+        positive = found.positive
     else:
         values = residuals = torch.zeros(0, dtype=torch.float64)
         Q = torch.zeros(n, 0, dtype=torch.float64)
-    return {"values": values.cpu(), "residuals": residuals.cpu(), "vectors": Q.cpu()}
+    return {
+        "values": values.cpu(),
+        "residuals": residuals.cpu(),
+        "vectors": Q.cpu(),
+        "positive": torch.tensor(positive),
+    }
 
 
 def _orthogonal(block: Tensor, Q: Tensor) -> Tensor:
@@ -226,6 +234,7 @@ def _density(found: State, n: int, done: int, precision: float, seed: int) -> De
             for i in range(done)
         ],
         vectors=found["vectors"],
+        positive=int(found["positive"]),
         products=int(found["products"]),
         seed=seed,
     )
@@ -238,7 +247,8 @@ def _block(n: int, options: Quadrature, memory: int | float | str | None) -> int
 
 
 def _check_state(state: Mapping[str, Tensor], settings: Tensor, targets: Tensor) -> None:
-    names = {"settings", "targets", "block", "products", "values", "residuals", "vectors"}
+    names = {"settings", "targets", "block", "products"}
+    names |= {"values", "residuals", "vectors", "positive"}
     same = names <= set(state) and torch.equal(state["settings"], settings)
     if same and torch.equal(state["targets"].nan_to_num(-1.0), targets.nan_to_num(-1.0)):
         return

@@ -6,6 +6,8 @@ in float64, and orthogonalised against every earlier vector twice: no eigenvalue
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -112,9 +114,24 @@ class Recurrence:
             )
 
 
-def leading(
-    operator: Operator, start: Tensor, count: int, most: int
-) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Leading:
+    """Ritz pairs.
+
+    Attributes:
+        values: θ (k,), descending.
+        residuals: ‖F q − θ q‖, (k,).
+        vectors: q (n, k), orthonormal.
+        positive: How many Ritz values of the whole Krylov space rounding leaves above 0.
+    """
+
+    values: Tensor
+    residuals: Tensor
+    vectors: Tensor
+    positive: int
+
+
+def leading(operator: Operator, start: Tensor, count: int, most: int) -> Leading:
     """The largest Ritz pairs with residuals below `SURE` of themselves.
 
     Args:
@@ -124,36 +141,33 @@ def leading(
         most: Products at most.
 
     Returns:
-        θ (k,), descending; ‖F q − θ q‖ (k,); q (n, k), orthonormal; k ≤ count.
+        As many as were found, `count` at most.
     """
     run = Recurrence(operator, start[:, None], room=min(most, 2 * count + 20))
     while run.steps < most and not run.finished:
         run.advance()
-        if run.steps < count or (run.steps - count) % 4:
-            continue
-        sure = _pairs(run)[1]
-        if len(sure) >= count and bool(sure[:count].all()):
-            break
-    (values, residuals), sure, vectors = _pairs(run)
-    # Only what lies above everything that is open: a gap would leave a large one to the probes.
-    kept = int(sure.long().cumprod(0).sum())
-    kept = min(kept, count)
-    m = run.lengths[0]
-    Q = run.basis[0, :m].T @ vectors[:, :kept]
-    return values[:kept], residuals[:kept], torch.linalg.qr(Q)[0] if kept else Q
+        if run.steps >= count and not (run.steps - count) % 4:
+            found = _pairs(run, count)
+            if len(found.values) == count:
+                return found
+    return _pairs(run, count)
 
 
-# Residual over Ritz value from which on a pair is taken out; what is left open goes as its square.
+# Residual over Ritz value up to which a pair is taken out; what is left open goes as its square.
 SURE = 1e-4
 
 
-def _pairs(run: Recurrence) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
-    """Ritz values and residuals descending, which are sure, and vectors in the Krylov basis."""
+def _pairs(run: Recurrence, count: int) -> Leading:
+    """The largest pairs that are sure, up to the first that is not."""
     m = run.lengths[0]
     alphas, betas = run.alphas[0, :m], run.betas[0, :m]
     T = torch.diag(alphas) + torch.diag(betas[:-1], 1) + torch.diag(betas[:-1], -1)
     values, vectors = torch.linalg.eigh(T)
     values, vectors = values.flip(0), vectors.flip(1)
     residuals = (betas[-1] * vectors[-1]).abs()
-    floor = NOISE * run.operator.precision * m * float(run.scale[0])
-    return (values, residuals), (residuals <= SURE * values) & (values > floor), vectors
+    positive = values > NOISE * run.operator.precision * m * float(run.scale[0])
+    sure = (residuals <= SURE * values) & positive
+    # A gap among them would leave a larger one to the probes.
+    kept = min(count, int(sure.long().cumprod(0).sum()))
+    Q = run.basis[0, :m].T @ vectors[:, :kept]
+    return Leading(values[:kept], residuals[:kept], Q, int(positive.sum()))
