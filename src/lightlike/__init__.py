@@ -44,6 +44,7 @@ from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.spectrum.quadrature import Quadrature
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum
 from lightlike.spectrum.spectrum import Spectrum
@@ -66,6 +67,7 @@ __all__ = [
     "Measurement",
     "PathLength",
     "Plan",
+    "Quadrature",
     "Radical",
     "Root",
     "Saturation",

@@ -150,13 +150,16 @@ class Density:
 
     @cached_property
     def eigenvalues(self) -> Tensor:
-        """The eigenvalues taken out, descending, to the square of `residuals` over their gaps."""
-        return torch.stack([m.alphas[0] for m in self.leading]) if self.leading else torch.zeros(0)
+        """Rayleigh quotients q_jᵀF q_j of the vectors taken out, (k,).
+
+        Of leading eigenvectors, descending; each is within its residual of an eigenvalue.
+        """
+        return torch.tensor([float(m.alphas[0]) for m in self.leading], dtype=torch.float64)
 
     @cached_property
     def residuals(self) -> Tensor:
-        """The norms ‖F q_j − λ_j q_j‖, bounds on their errors, (k,)."""
-        return torch.stack([m.betas[0] for m in self.leading]) if self.leading else torch.zeros(0)
+        """The norms ‖F q_j − λ_j q_j‖, (k,)."""
+        return torch.tensor([float(m.betas[0]) for m in self.leading], dtype=torch.float64)
 
     @cached_property
     def least_rank(self) -> int:

@@ -123,7 +123,7 @@ def quadrature(
         dtype=torch.float64,
     )
     if state is None:
-        found = _taken_out(operator, options, seed, vectors)
+        found = _taken_out(operator, options, seed, vectors, scale, above)
         found |= {
             "settings": settings,
             "targets": targets,
@@ -156,8 +156,17 @@ def quadrature(
 
 
 def _take_steps(
-    run: Recurrence, options: Quadrature, mass: int, scale: float | None, above: float | None
+    run: Recurrence,
+    options: Quadrature,
+    mass: float,
+    scale: float | None,
+    above: float | None,
 ) -> None:
+    """Steps until what is open of every vector is small beside chance.
+
+    Vectors that are taken out stand for one dimension each (mass 1) and are to be as sure as if
+    they did not, to a share of what they would leave to chance.
+    """
     look = FIRST
     while run.steps < options.steps and not run.finished:
         run.advance()
@@ -169,7 +178,7 @@ def _take_steps(
 
 
 def _suffices(
-    measure: Measure, options: Quadrature, mass: int, scale: float | None, above: float | None
+    measure: Measure, options: Quadrature, mass: float, scale: float | None, above: float | None
 ) -> bool:
     """Whether what is open of a probe is below the share of the standard error it foretells."""
 
@@ -191,29 +200,34 @@ def _suffices(
     return True
 
 
-def _taken_out(operator: Operator, options: Quadrature, seed: int, vectors: Tensor | None) -> State:
+def _taken_out(
+    operator: Operator,
+    options: Quadrature,
+    seed: int,
+    vectors: Tensor | None,
+    scale: float | None,
+    above: float | None,
+) -> State:
     n = operator.size
-    positive = 0
-    if vectors is not None:
+    positive, measures = 0, []
+    Q = torch.zeros(n, 0, dtype=torch.float64)
+    if vectors is not None and vectors.shape[1]:
         Q = torch.linalg.qr(vectors.to(operator.device, torch.float64))[0]
-        image = operator @ Q
-        values = (Q * image).sum(0)
-        residuals = (image - Q * values).norm(dim=0)
+        run = Recurrence(operator, Q)
+        _take_steps(run, options, 1.0, scale, above)
+        measures = run.measures()
     elif options.deflate:
         start = sphere(n, seed, range(START, START + 1), operator.device)[:, 0]
         count = min(options.deflate, n)
         found = leading(operator, start, count, min(n, 4 * count + 20))
-        values, residuals, Q = found.values, found.residuals, found.vectors
-        positive = found.positive
-    else:
-        values = residuals = torch.zeros(0, dtype=torch.float64)
-        Q = torch.zeros(n, 0, dtype=torch.float64)
-    return {
-        "values": values.cpu(),
-        "residuals": residuals.cpu(),
-        "vectors": Q.cpu(),
-        "positive": torch.tensor(positive),
-    }
+        Q, positive = found.vectors, found.positive
+        values, residuals = found.values.cpu(), found.residuals.cpu()
+        measures = [Measure(values[j : j + 1], residuals[j : j + 1]) for j in range(len(values))]
+    state = {"vectors": Q.cpu(), "positive": torch.tensor(positive)}
+    for j, measure in enumerate(measures):
+        state[f"leading.{j}.alphas"] = measure.alphas.clone()
+        state[f"leading.{j}.betas"] = measure.betas.clone()
+    return state
 
 
 def _orthogonal(block: Tensor, Q: Tensor) -> Tensor:
@@ -223,16 +237,14 @@ def _orthogonal(block: Tensor, Q: Tensor) -> Tensor:
 
 
 def _density(found: State, n: int, done: int, precision: float, seed: int) -> Density:
-    values, residuals = found["values"], found["residuals"]
+    def measures(kind: str, count: int) -> list[Measure]:
+        names = [f"{kind}.{i}" for i in range(count)]
+        return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision) for m in names]
+
     return Density(
         size=n,
-        leading=[
-            Measure(values[j : j + 1], residuals[j : j + 1], precision) for j in range(len(values))
-        ],
-        probes=[
-            Measure(found[f"probe.{i}.alphas"], found[f"probe.{i}.betas"], precision)
-            for i in range(done)
-        ],
+        leading=measures("leading", found["vectors"].shape[1]),
+        probes=measures("probe", done),
         vectors=found["vectors"],
         positive=int(found["positive"]),
         products=int(found["products"]),
@@ -247,8 +259,7 @@ def _block(n: int, options: Quadrature, memory: int | float | str | None) -> int
 
 
 def _check_state(state: Mapping[str, Tensor], settings: Tensor, targets: Tensor) -> None:
-    names = {"settings", "targets", "block", "products"}
-    names |= {"values", "residuals", "vectors", "positive"}
+    names = {"settings", "targets", "block", "products", "vectors", "positive"}
     same = names <= set(state) and torch.equal(state["settings"], settings)
     if same and torch.equal(state["targets"].nan_to_num(-1.0), targets.nan_to_num(-1.0)):
         return

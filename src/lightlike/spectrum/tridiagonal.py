@@ -123,13 +123,14 @@ class Measure:
         """Bounds on the mass beyond x ≥ 0."""
         if self.exhausted:
             found = self.gauss
-            open_ = (found.nodes - x).abs() <= self.noise
+            # Of a zero matrix there is no rounding.
+            open_ = (found.nodes - x).abs() < self.noise
         else:
             last = pivots(self.alphas, self.betas, x, self.noise * 1e-3)[-1]
             found = rule(torch.cat([self.alphas, x + self.betas[-1:] ** 2 / last]), self.betas)
             distance = (found.nodes - x).abs()
             open_ = distance <= max(self.noise, float(distance.min()))
-        beyond = float(found.weights[(found.nodes > x) & ~open_].sum())
+        beyond = min(1.0, float(found.weights[(found.nodes > x) & ~open_].sum()))
         return beyond, min(1.0, beyond + float(found.weights[open_].sum()))
 
 
