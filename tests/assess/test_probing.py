@@ -82,13 +82,14 @@ def test_the_dimension_has_bounds_only(estimated, exact):
 def test_what_is_said(estimated):
     text = str(estimated)
     assert f"± {estimated.length.stderr:.2g}" in text
-    assert "(quadrature)" in text
+    assert "by quadrature" in text
     assert "dimension and spectrum terms —" in text
     assert "leading eigenvectors make up" in text
     assert "dimension — of" in text
     assert "8 largest" in text
-    assert all(len(line) <= 110 for line in text.splitlines() if not line.startswith("note"))
+    assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("note"))
     few = measured(ll.Quadrature(probes=30, steps=2, deflate=0))
+    assert "(quadrature)" in str(few)
     assert any("raise Quadrature(steps=...)" in note for note in few.warnings)
 
 

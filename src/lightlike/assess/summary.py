@@ -179,8 +179,11 @@ def _prior(m: Measurement) -> str:
 def _error(m: Measurement) -> str:
     length = m.length
     text = f" ± {length.stderr:.2g}" if length.kind == "estimated" else ""
-    why = "quadrature" if m.spectrum.method == "slq" else "rounding"
-    return f"{text} ± {length.error:.1g} ({why})" if length.error else text
+    if m.spectrum.method == "slq":
+        # Beside chance it is nothing as a rule; a note has it in any case.
+        shown = length.error > 0.1 * length.stderr
+        return f"{text} ± {length.error:.1g} (quadrature)" if shown else text
+    return f"{text} ± {length.error:.1g} (rounding)" if length.error else text
 
 
 def _split(length: DescriptionLength) -> str:
