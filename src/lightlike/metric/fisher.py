@@ -17,6 +17,7 @@ from lightlike.metric.kronecker.factored import (
     diagonal,
     kronecker_factored,
 )
+from lightlike.metric.products.operator import Products
 from lightlike.metric.root import Root
 from lightlike.metric.sketch import SketchedFisher
 from lightlike.problem.likelihoods import Likelihood
@@ -36,6 +37,7 @@ class Fisher:
     def __init__(self, root: Root) -> None:
         self.root = root
         self._decompositions: dict[tuple[str, object], Decomposition] = {}
+        self._single: Products | None = None
 
     def decomposition(
         self, method: str = "auto", memory: int | float | str | None = None
@@ -155,8 +157,38 @@ class Fisher:
         return self.root.device
 
     def __matmul__(self, v: Tensor) -> Tensor:
-        """Î v for one vector (D,) or a block (D, c)."""
-        return self.root.rmv(self.root.mv(v))
+        """Î v for one vector (D,) or a block (D, c); see `products` for many of them.
+
+        A Jacobian-vector and a vector-Jacobian product each, or through rows of A where a block is
+        wider than an observation has rows. In float32 always the latter.
+        """
+        few = v.ndim == 1 or v.shape[-1] <= self.problem.survey.rank
+        if self.problem.dtype != torch.float64 or not few:
+            return self.root.rmv(self.root.mv(v))
+        if self._single is None:
+            self._single = self.products(memory=0)
+        return self._single @ v
+
+    def products(
+        self,
+        expected: int | None = None,
+        *,
+        dtype: str | torch.dtype | None = None,
+        memory: int | float | str | None = None,
+    ) -> Products:
+        """Î as an operator for many products, which keeps what depends on no vector.
+
+        Args:
+            expected: Number of products to come, if it is known; a single one keeps nothing.
+            dtype: Of the model's arithmetic, "float64" or "float32"; as Î is unless given.
+            memory: Bytes, or a text such as "8 GB", that may be kept; 0 keeps nothing. Half of
+                what is available unless given.
+
+        Raises:
+            ChoiceError: for an unknown dtype or amount of memory.
+            ValueError: if fewer than one product is expected.
+        """
+        return Products(self.root, expected=expected, dtype=dtype, memory=memory)
 
     def dense(self) -> Tensor:
         """All of Î, (D, D)."""

@@ -87,6 +87,19 @@ class Evaluator:
                 clone.values[name] = placed.requires_grad_(mine.requires_grad)
         return clone
 
+    def cast(self, dtype: torch.dtype) -> Evaluator:
+        """The same model at the same point, rounded to a dtype and evaluated in it."""
+        clone = copy.copy(self)
+        clone.dtype = dtype
+        with torch.inference_mode(False):
+            clone.values = {
+                name: value.detach()
+                .to(working(value.dtype, dtype), copy=True)
+                .requires_grad_(value.requires_grad)
+                for name, value in self.values.items()
+            }
+        return clone
+
     def under(self, likelihood: Likelihood) -> Evaluator:
         """The same model at the same point, its outputs those of another likelihood."""
         clone = copy.copy(self)

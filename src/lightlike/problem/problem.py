@@ -169,6 +169,17 @@ class Problem:
         with isolated():
             return {"model": self._weights, "data": self.stream.fingerprint()}
 
+    def cast(self, dtype: torch.dtype) -> Problem:
+        """The same problem evaluated and differentiated in float64 or float32."""
+        if dtype == torch.float64:
+            return self.reference
+        if dtype == self.dtype:
+            return self
+        clone = copy.copy(self)
+        vars(clone)["reference"] = self
+        clone.dtype, clone.evaluator = dtype, self._exact.cast(dtype)
+        return clone
+
     def batches(self) -> Iterator[Batch]:
         """The batches in order, on the model's device, floating-point inputs in `dtype`."""
         for batch in self.stream:
@@ -180,19 +191,35 @@ class Problem:
         Raises:
             DeterminismError: if the data or the model changed since.
         """
+        for index, batch in self.checked(stage):
+            outputs = self.evaluator.outputs(batch)
+            self.confirm(index, outputs)
+            yield batch, outputs
+
+    def checked(self, stage: str) -> Iterator[tuple[int, Batch]]:
+        """Every batch with its number, checking that it is that of the survey.
+
+        Raises:
+            DeterminismError: if the data changed since.
+        """
         survey = self.survey
         index = -1
         batches = self.progress.track(self.stream, stage, len(survey.samples))
         for index, read in enumerate(batches):
             check_batch(read, index, survey.digests)
             start = sum(survey.samples[:index])
-            batch = replace(read.to(self.evaluator.device, self.dtype), start=start)
-            outputs = self.evaluator.outputs(batch)
-            if not self._same(checksum(outputs), survey.checksums[index]):
-                raise changed(index)
-            yield batch, outputs
+            yield index, replace(read.to(self.evaluator.device, self.dtype), start=start)
         if index + 1 != len(survey.checksums):
             raise changed(index + 1)
+
+    def confirm(self, index: int, outputs: Outputs) -> None:
+        """Check that a batch's outputs are those of the survey.
+
+        Raises:
+            DeterminismError: if they are not.
+        """
+        if not self._same(checksum(outputs), self.survey.checksums[index]):
+            raise changed(index)
 
     @cached_property
     def survey(self) -> Survey:
