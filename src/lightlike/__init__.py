@@ -8,6 +8,7 @@ print(m)
 from lightlike import errors
 from lightlike.assess import lengths
 from lightlike.assess.comparison import Comparison, compare
+from lightlike.assess.densities import density
 from lightlike.assess.diagnosis import Diagnosis, diagnose
 from lightlike.assess.history import History, Snapshot, read_history
 from lightlike.assess.measure import measure
@@ -44,6 +45,7 @@ from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.spectrum.density import Density
 from lightlike.spectrum.quadrature import Quadrature
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum
@@ -51,6 +53,7 @@ from lightlike.spectrum.spectrum import Spectrum
 
 __all__ = [
     "Comparison",
+    "Density",
     "DescriptionLength",
     "Diagnosis",
     "Dimension",
@@ -83,6 +86,7 @@ __all__ = [
     "between",
     "compare",
     "demo",
+    "density",
     "description_length",
     "diagnose",
     "dimension",

@@ -165,5 +165,24 @@ def test_where_the_model_cannot_be_differentiated_twice():
         ll.measure(m, (X, Y), "categorical", method="slq", progress=False)
         for m in (network(), model)
     )
-    assert "cannot be differentiated twice" in found.record["quadrature"]["way"]
+    assert found.record["quadrature"]["way"] != plain.record["quadrature"]["way"]
     assert found.length.total == pytest.approx(plain.length.total, rel=1e-9)
+
+
+def test_plans():
+    plan = ll.plan(network(), (X, Y), "categorical", method=ll.Quadrature(probes=7))
+    assert (plan.method, plan.exact) == ("slq", False)
+    assert "7 random probes" in str(plan)
+    assert "estimated" in str(plan)
+
+
+def test_densities_of_fisher_matrices_and_others(exact):
+    F = ll.fisher(network(), (X,), "categorical")
+    found = ll.density(F, OPTIONS, seed=2)
+    c = float(F.problem.survey.observations)
+    truth = exact.spectrum.logdet(c)
+    estimate = found.logdet(c)
+    assert abs(estimate.value - truth) < 4 * estimate.stderr + estimate.bracket
+    assert estimate.bracket < 0.1 * estimate.stderr
+    dense = ll.density(F.dense(), OPTIONS, scale=c, seed=2)
+    assert dense.logdet(c).value == pytest.approx(estimate.value, rel=1e-9)

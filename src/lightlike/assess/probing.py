@@ -18,6 +18,7 @@ from lightlike.length.prior import Prior
 from lightlike.length.stochastic import StochasticRazor, stochastic_razor
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.operator import FisherOperator
+from lightlike.metric.root import Root
 from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import decompose
@@ -25,11 +26,14 @@ from lightlike.spectrum.density import Density, Enclosed
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.probes import Operator, sphere
-from lightlike.spectrum.quadrature import Quadrature, quadrature
+from lightlike.spectrum.quadrature import BLOCK, Quadrature, quadrature
+from lightlike.spectrum.routes import Route
 from lightlike.spectrum.spectrum import Spectrum
 
 # Stream of the probes of layers' traces, apart from those of the quadrature.
 LAYERS = 2**41
+# Steps of a probe that suffice more often than not.
+OFTEN = 20
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,23 @@ class ProbedParts:
     record: dict[str, Any]
 
 
+def probing_route(root: Root, options: Quadrature) -> Route:
+    """The quadrature as a route, if the steps are as many as they often are."""
+    problem = root.problem
+    steps = min(OFTEN, options.steps, root.shape[1])
+    products = options.probes * (steps + 1) + 5 * options.deflate + OFTEN
+    # Of an observation's rows one takes a backward pass; a product about four.
+    each = 4.0 * root.cost().row_operations / max(1, problem.survey.rank)
+    vectors = options.deflate + min(BLOCK, options.probes) * steps
+    return Route(
+        "slq",
+        products * each,
+        root.cost().fixed_memory + 8.0 * root.shape[1] * vectors,
+        f"{options.probes:,} random probes, some {products:,} products with the Fisher matrix",
+        exact=False,
+    )
+
+
 def measure_probes(
     F: Fisher, prior: Prior, options: Quadrature, *, seed: int, memory: int, layers: bool | None
 ) -> ProbedParts:
@@ -66,7 +87,7 @@ def measure_probes(
             "The record would name a precision that no number has.",
             "Leave dtype='float64'.",
         )
-    operator = FisherOperator(F)
+    operator = FisherOperator(F, options.probes * options.steps, memory // 2)
     razor = stochastic_razor(operator, prior, expand(F.problem), options, seed=seed, memory=memory)
     density = razor.density
     if not razor.prior.isotropic:
@@ -75,6 +96,7 @@ def measure_probes(
         )
     spectrum = _spectrum(density, F)
     traces = layer_traces(operator, F.problem, density.vectors, options.probes, seed)
+    operator.close()
     return ProbedParts(
         spectrum=spectrum,
         dimension=dimension_of(spectrum),

@@ -8,42 +8,46 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.fisher import Fisher
-from lightlike.metric.product import differentiable_twice, fisher_product
-from lightlike.metric.root import Root
 
 
 class FisherOperator:
-    """Î as an operator for many products, in float64 whatever the problem's dtype.
+    """Î as an operator for many products, whose bits depend on nothing but Î and the vector.
 
-    No row of A is written out where the model can be differentiated twice, so that outputs may be
-    of any width.
+    In float64, whatever the problem's dtype. Vectors are taken one by one: whether a block goes
+    together is decided by a clock.
 
     Args:
         F: Î.
+        expected: Products to come at most; of more than a few what they share is kept from the
+            first on, so that an interrupted run that goes on takes the same way.
+        memory: Bytes that may be kept.
 
     Attributes:
         shape: (D, D).
         device: Where the model is.
-        way: How products are taken.
+        problem: Model, data and likelihood.
     """
 
-    def __init__(self, F: Fisher) -> None:
+    def __init__(self, F: Fisher, expected: int | None = None, memory: int | None = None) -> None:
         self.shape = F.shape
         self.device = F.device
         self.problem = F.problem.reference
-        self._rows: Fisher | None = None
-        self.way = "three backward passes"
-        if not differentiable_twice(self.problem):
-            self._rows = F if self.problem is F.problem else Fisher(Root(self.problem))
-            self.way = "rows of the root, as the model cannot be differentiated twice"
+        self._products = F.products(expected, dtype="float64", memory=memory)
+
+    @property
+    def way(self) -> str:
+        """How products are taken."""
+        return self._products.way
 
     def __matmul__(self, block: Tensor) -> Tensor:
         """Î v for one vector (D,) or a block (D, c)."""
-        if self._rows is not None:
-            return self._rows @ block
         if block.ndim == 1:
-            return fisher_product(self.problem, block)
-        return torch.stack([fisher_product(self.problem, v) for v in block.T], 1)
+            return self._products @ block
+        return torch.stack([self._products @ v for v in block.T], 1)
+
+    def close(self) -> None:
+        """Let go of everything kept; products can still be asked for."""
+        self._products.close()
 
 
 class ScaledOperator:
