@@ -24,7 +24,7 @@ def densities(samples, n, options):
 
 
 def test_bounds_hold():
-    found, F = densities(8, 20, ll.Quadrature(probes=30, deflate=6))
+    found, F = densities(8, 20, ll.Quadrature(probes=10, deflate=6))
     exact = ll.description_length(F, prior=ll.priors.Isotropic(1.0)).complexity
     bounds = extrapolate(found, sampled=20, observations=80, rows=160, level=0.99)
     assert bounds.certain < bounds.below.value < exact < bounds.above
