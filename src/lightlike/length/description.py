@@ -113,10 +113,10 @@ class DescriptionLength:
     @property
     def dimension_term(self) -> float | None:
         """(d/2) log N; None if d was not counted."""
-        if self.counts.dimension is None:
+        counted = self.counts.dimension
+        if counted is None:
             return None
-        unit = UNITS[self.units] * self.scale
-        return 0.5 * self.counts.dimension * math.log(self.observations) * unit
+        return 0.5 * counted * math.log(self.observations) * UNITS[self.units] * self.scale
 
     @property
     def spectrum_term(self) -> float | None:
