@@ -151,6 +151,12 @@ def test_a_run_file_can_ask_for_a_sketch(folder):
     assert "estimated" in run("plan", path)[1]
 
 
+def test_a_run_file_can_ask_for_a_quadrature(folder):
+    path = write_run(folder, more="method = { probes = 4, deflate = 2 }\nseed = 4\n")
+    record = json.loads(run("measure", path, "--quiet", "--json")[1])["record"]
+    assert (record["method"], record["quadrature"]["probes"]) == ("slq", 4)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -8,6 +8,7 @@ print(m)
 from lightlike import errors
 from lightlike.assess import lengths
 from lightlike.assess.comparison import Comparison, compare
+from lightlike.assess.densities import density
 from lightlike.assess.diagnosis import Diagnosis, diagnose
 from lightlike.assess.history import History, Snapshot, read_history
 from lightlike.assess.measure import measure
@@ -45,15 +46,18 @@ from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.spectrum.density import Density
 from lightlike.spectrum.lanczos import lanczos
 from lightlike.spectrum.leading import Leading
 from lightlike.spectrum.nystrom import LowRank, nystrom
+from lightlike.spectrum.quadrature import Quadrature
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum
 from lightlike.spectrum.spectrum import Spectrum
 
 __all__ = [
     "Comparison",
+    "Density",
     "DescriptionLength",
     "Diagnosis",
     "Dimension",
@@ -73,6 +77,7 @@ __all__ = [
     "PathLength",
     "Plan",
     "Products",
+    "Quadrature",
     "Radical",
     "Root",
     "Saturation",
@@ -88,6 +93,7 @@ __all__ = [
     "between",
     "compare",
     "demo",
+    "density",
     "description_length",
     "diagnose",
     "dimension",

@@ -11,7 +11,7 @@ factory = "mypackage.data:training_set" # returns anything that `measure` takes 
 [measure]
 likelihood = "categorical"              # or { name = "gaussian", variance = 0.1 }, or "evidence"
 prior = { variance = "evidence" }       # or { variance = 0.5 }, or one of those below
-method = "auto"                         # or { draws = 8, repetitions = 4 }, a sketch
+method = "auto"                         # or { draws = 8 }, a sketch, or { probes = 16 }
 dtype = "float64"                       # or "float32": faster, for large eigenvalues
 out = "result.safetensors"
 
@@ -42,6 +42,7 @@ from torch import Tensor, nn
 from lightlike.errors import RunFileError, choice_error
 from lightlike.length.priors import FromInitialisation, Isotropic, PerLayer, PerParameter, Prior
 from lightlike.problem.likelihoods import NAMED, Likelihood, resolve_likelihood
+from lightlike.spectrum.quadrature import Quadrature
 from lightlike.spectrum.sketch import Sketch
 
 TABLES = {
@@ -113,7 +114,7 @@ def read_run(path: Path, prior: str | None = None) -> Run:
         fresh = lambda: _fresh(table["model"], path.parent)  # noqa: E731
         options["prior"] = _prior(options["prior"], path.parent, fresh)
     if isinstance(options.get("method"), dict):
-        options["method"] = _sketch(options["method"])
+        options["method"] = _method(options["method"])
     if "out" in options:
         options["out"] = path.parent / options["out"]
     # What factories print goes to stderr: stdout is for the result.
@@ -317,7 +318,12 @@ def _fresh(part: dict[str, Any], folder: Path) -> nn.Module:
         return _call(part, "model")  # type: ignore[no-any-return]
 
 
-def _sketch(settings: dict[str, Any]) -> Sketch:
+def _method(settings: dict[str, Any]) -> Sketch | Quadrature:
+    """A quadrature if it has a setting of one, else a sketch."""
+    quadrature = {"probes", "steps", "deflate", "share", "block"}
+    if quadrature & set(settings):
+        _expect(set(settings), quadrature, "method", "setting")
+        return Quadrature(**settings)
     _expect(set(settings), {"draws", "repetitions", "distribution"}, "method", "setting")
     return Sketch(**settings)
 

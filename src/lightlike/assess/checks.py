@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -119,6 +120,8 @@ def _gap(dimension: Dimension) -> Check:
             f"No clear gap at the cut (a factor {10**dimension.gap:.1f} between singular values):",
             "the dimension depends on the tolerance, see .spectrum.rank(tolerance).",
         )
+    if math.isinf(dimension.gap):
+        return Check(name, "passed", "Nothing was computed below the cut.")
     return Check(name, "passed", f"10^{dimension.gap:.1f} between singular values at the cut.")
 
 
@@ -153,7 +156,7 @@ def _prior(spectrum: Spectrum, length: DescriptionLength) -> Iterator[Check]:
     if told := told_of_limits(length.prior):
         yield Check("fitted variances", "warning", told, "Or give the variances as numbers.")
     variance = length.prior.get("variance")
-    if not isinstance(variance, int | float) or not len(spectrum):
+    if not isinstance(variance, int | float) or not len(spectrum) or not spectrum.whole:
         return
     tau = 1.0 / (length.observations * variance)
     share = (spectrum.above(tau / 10) - spectrum.above(tau * 10)) / len(spectrum)

@@ -12,18 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightlike.assess.approximating import approximation_notes, measure_approximation
 from lightlike.assess.checks import examine
-from lightlike.assess.layers import summarise_layers
 from lightlike.assess.measurement import Measurement
-from lightlike.assess.sketching import measure_sketches, notes
-from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.assess.parts import Method, Setting, parts_by
+from lightlike.geometry.dimension import Dimension
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import check_units
-from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
-from lightlike.metric.kronecker.options import Kronecker, as_kronecker
 from lightlike.metric.root import Root
 from lightlike.problem.data import digest
 from lightlike.problem.likelihoods import Likelihood
@@ -31,7 +27,6 @@ from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 from lightlike.spectrum.memory import resolve_memory
-from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
 from lightlike.store import check_place
 
@@ -43,7 +38,7 @@ def measure(
     *,
     parameters: str | Sequence[str] | None = None,
     prior: Prior | None = None,
-    method: str | Sketch | Kronecker = "auto",
+    method: Method = "auto",
     units: str = "nats",
     seed: int = 0,
     progress: str | bool | Progress = "auto",
@@ -66,9 +61,10 @@ def measure(
             `lightlike.Sketch`, estimates from random rows where outputs are too wide for these; it
             is never taken unasked. "kronecker", or a `lightlike.Kronecker`, takes complexity from
             a block-diagonal approximation, as an upper bound, and measures its error where that
-            is cheap.
+            is cheap. "slq", or a `lightlike.Quadrature`, estimates it from products with Î alone:
+            without bias, with a standard error, and with bounds on what quadrature leaves open.
         units: "nats" or "bits", for `length`.
-        seed: Of the sketch, and recorded; nothing on the exact routes is random.
+        seed: Of sketches and probes, and recorded; nothing on the exact routes is random.
         progress: "auto", True or False; goes to stderr.
         out: Where to save the result.
         memory: What may be used, in bytes or as "8 GB".
@@ -94,36 +90,17 @@ def measure(
     problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress), dtype)
     resolved = prior.resolve(problem)
     F = Fisher(Root(problem))
-    sketch, kronecker = as_sketch(method), as_kronecker(method)
-    drawn: dict[str, Any] | None = None
-    told: list[str] = []
-    if sketch is not None:
-        parts = measure_sketches(F, prior, sketch, seed=seed, memory=budget, layers=layers)
-        spectrum, dimension, length = parts.spectrum, parts.dimension, parts.length
-        summaries, ways, drawn = parts.layers, parts.ways, {"sketch": parts.record}
-        told = notes(parts.record, dimension)
-    elif kronecker is not None:
-        near = measure_approximation(F, prior, kronecker, seed=seed, memory=budget, layers=layers)
-        spectrum, dimension, length = near.spectrum, near.dimension, near.length
-        summaries, ways, drawn = near.layers, near.ways, {"approximation": near.record}
-        told = approximation_notes(near.record, dimension)
-    else:
-        decomposition = F.decomposition(str(method), budget)
-        spectrum = decomposition.spectrum
-        dimension = dimension_of(spectrum)
-        length = gaussian_razor(problem, prior, decomposition, expand(problem)).settled()
-        operations = decomposition.route.operations
-        summaries = summarise_layers(F.root, operations, ranks=layers, memory=budget)
-        ways = F.root.sweep.ways
+    parts = parts_by(method, Setting(F, prior, seed, budget, layers))
+    spectrum, dimension, length = parts.spectrum, parts.dimension, parts.length
     record = _record(F, spectrum, dimension, seed, time.perf_counter() - start)
-    record["back_propagation"] = sorted(set(ways))
+    record["back_propagation"] = sorted(set(parts.ways))
     # What tells priors of one name and networks of one shape apart, when they are compared.
     record["prior_digest"] = digest({"mean": resolved.mean, "variance": resolved.variance})
     record["architecture"] = problem.selection.digest()
-    record |= drawn or {}
-    checks = tuple(examine(F, spectrum, dimension, length, sketched=drawn is not None))
+    record |= parts.record
+    checks = tuple(examine(F, spectrum, dimension, length, sketched=not parts.exact))
     criteria = criteria_of(problem.reference, int(dimension))
-    if kronecker is not None and dimension.lower < dimension.upper:
+    if not parts.ranked:
         criteria["bic_dimension"] = None
     result = Measurement(
         parameters=problem.parameters,
@@ -132,14 +109,14 @@ def measure(
         dimension=dimension,
         spectrum=spectrum,
         length=length.to(units),
-        layers=summaries,
+        layers=parts.layers,
         criteria=criteria,
         likelihood=problem.likelihood.describe(),
         excluded=problem.selection.excluded,
         nll=problem.reference.survey.nll,
         record=record,
         checks=checks,
-        warnings=(*told, *(check.text for check in checks if check.status != "passed")),
+        warnings=(*parts.notes, *(check.text for check in checks if check.status != "passed")),
     )
     if out is not None:
         result.save(out)

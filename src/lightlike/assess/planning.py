@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightlike.assess.parts import Method
+from lightlike.assess.probing import probing_route
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.kronecker.cost import approximation_route
-from lightlike.metric.kronecker.options import Kronecker, as_kronecker
+from lightlike.metric.kronecker.options import as_kronecker
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.spectrum.memory import format_bytes, resolve_memory
+from lightlike.spectrum.quadrature import as_quadrature
 from lightlike.spectrum.routes import Route, choose, routes
-from lightlike.spectrum.sketch import Sketch, as_sketch
+from lightlike.spectrum.sketch import as_sketch
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Plan:
     """The route that a measurement would take, and the others.
 
     Attributes:
-        method: "gram", "metric", "svd", "sketch" or "kronecker".
+        method: "gram", "metric", "svd", "sketch", "kronecker" or "slq".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
             the sketch and approximations, and in float64.
         memory: Peak bytes, estimated.
@@ -79,7 +82,7 @@ class Plan:
         worth = "exact, every row whitened" if self.exact else "estimated"
         if self.method == "kronecker":
             worth = "approximate"
-        elif not self.exact and self.method != "sketch":
+        elif not self.exact and self.method not in ("sketch", "slq"):
             worth = f"every row whitened, in {self.dtype}: large eigenvalues, with their error"
         lines = [
             f"D = {self.parameters:,} parameters, N = {self.observations:,} observations, "
@@ -111,7 +114,7 @@ def plan(
     likelihood: str | Likelihood,
     *,
     parameters: str | Sequence[str] | None = None,
-    method: str | Sketch | Kronecker = "auto",
+    method: Method = "auto",
     memory: int | float | str | None = None,
     dtype: str | torch.dtype = "float64",
 ) -> Plan:
@@ -126,19 +129,22 @@ def plan(
     return plan_for(fisher(model, data, likelihood, parameters, dtype=dtype), method, memory)
 
 
-def plan_for(F: Fisher, method: str | Sketch | Kronecker, memory: int | float | str | None) -> Plan:
+def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Plan:
     """The plan for a Fisher matrix."""
     root = F.root
     budget = resolve_memory(memory)
     rows, columns = root.shape
     candidates = routes(rows, columns, root.cost(budget))
-    sketch, kronecker = as_sketch(method), as_kronecker(method)
+    sketch, kronecker, probed = as_sketch(method), as_kronecker(method), as_quadrature(method)
     if sketch is not None:
         estimate: Route | None = sketch_route(root, sketch, budget)
     else:
         estimate = sketch_that_fits(root, budget)
     if kronecker is not None:
         chosen = approximation_route(root, kronecker)
+        candidates.append(chosen)
+    elif probed is not None:
+        chosen = probing_route(root, probed)
         candidates.append(chosen)
     elif isinstance(method, str) and sketch is None:
         chosen = choose(candidates, method, budget, estimate)

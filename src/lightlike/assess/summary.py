@@ -112,16 +112,15 @@ def _length(m: Measurement) -> list[tuple[str, str]]:
     rows = [
         (
             "complexity",
-            f"{about}{length.complexity:.1f}{'' if length.total is not None else _error(length)} "
-            f"{length.units} = {length.dimension_term:.1f} (dimension) "
-            f"{_signed(length.spectrum_term)} (spectrum), {_prior(m)}",
+            f"{about}{length.complexity:.1f}{'' if length.total is not None else _error(m)} "
+            f"{length.units}{_split(length)}, {_prior(m)}",
         )
     ]
     if length.total is None or length.fit is None or length.displacement is None:
         rows.insert(0, ("length", "— (no labels, so no fit term)"))
         return rows
     total = (
-        f"{about}{length.total:.1f}{_error(length)} {length.units} = {length.fit:.1f} (fit) "
+        f"{about}{length.total:.1f}{_error(m)} {length.units} = {length.fit:.1f} (fit) "
         f"{_signed(length.displacement)} (displacement) {_signed(length.complexity)} (complexity)"
     )
     factor = UNITS[length.units]
@@ -177,9 +176,21 @@ def _prior(m: Measurement) -> str:
     return f"{prior.get('name')} prior"
 
 
-def _error(length: DescriptionLength) -> str:
+def _error(m: Measurement) -> str:
+    length = m.length
     text = f" ± {length.stderr:.2g}" if length.kind == "estimated" else ""
+    if m.spectrum.method == "slq":
+        # Beside chance it is nothing as a rule; a note has it in any case.
+        shown = length.error > 0.1 * length.stderr
+        return f"{text} ± {length.error:.1g} (quadrature)" if shown else text
     return f"{text} ± {length.error:.1g} (rounding)" if length.error else text
+
+
+def _split(length: DescriptionLength) -> str:
+    dimension, spectrum = length.dimension_term, length.spectrum_term
+    if dimension is None or spectrum is None:
+        return " (dimension and spectrum terms —)"
+    return f" = {dimension:.1f} (dimension) {_signed(spectrum)} (spectrum)"
 
 
 def _signed(value: float) -> str:

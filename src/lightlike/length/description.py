@@ -21,8 +21,8 @@ class Counts(Protocol):
     """How many directions a length counts, with and without weights."""
 
     @property
-    def dimension(self) -> int:
-        """d, the positive eigenvalues λ_k in prior units."""
+    def dimension(self) -> int | None:
+        """d, the positive eigenvalues λ_k in prior units; None if they were not counted."""
 
     @property
     def effective_dimension(self) -> float:
@@ -34,11 +34,11 @@ class KnownCounts:
     """Counts that have been computed.
 
     Attributes:
-        dimension: d.
+        dimension: d; None if it was not counted.
         effective_dimension: γ.
     """
 
-    dimension: int
+    dimension: int | None
     effective_dimension: float
 
 
@@ -50,7 +50,8 @@ class DescriptionLength:
     spectrum_term and prior_term is 0 unless the prior is more than a Gaussian. Terms that need
     labels are None without them, and so is then the total; they are never 0 for want of data.
     The total takes one Cholesky factorisation; `dimension`, `dimension_term` and `spectrum_term`
-    need the eigenvalues and have them computed when they are first read, or printed.
+    need the eigenvalues and have them computed when they are first read, or printed; they are None
+    where eigenvalues were not counted but estimated as a whole.
 
     Attributes:
         fit: NLL_total(θ̂).
@@ -63,8 +64,10 @@ class DescriptionLength:
             (½ log N each); not part of the total.
         stderr: Standard error of the total (of the complexity without labels); 0 where nothing was
             sampled.
-        complexity_error: A bound on the error of the complexity by lower precision; 0 in float64.
-        displacement_error: The same of the displacement.
+        complexity_error: A bound on the error of the complexity by lower precision, or by
+            quadrature where it was estimated so; otherwise 0 in float64.
+        displacement_error: A bound on that of the displacement, by lower precision or by ending an
+            iteration.
         name: Which length it is: "gaussian", "interpolating", "variational", ...
         prior_term: What a prior that is not Gaussian adds to the razor of its Gaussian part.
         effective_draws: What the draws behind an estimate are worth, as independent draws of equal
@@ -99,24 +102,27 @@ class DescriptionLength:
 
     @property
     def error(self) -> float:
-        """A bound on the error of the total (of the complexity without labels) by rounding."""
+        """A bound on the error of the total (of the complexity without labels), chance apart."""
         return self.complexity_error + self.displacement_error
 
     @property
-    def dimension(self) -> int:
-        """d, the number of positive eigenvalues in prior units."""
+    def dimension(self) -> int | None:
+        """d, the number of positive eigenvalues in prior units; None if not counted."""
         return self.counts.dimension
 
     @property
-    def dimension_term(self) -> float:
-        """(d/2) log N."""
-        unit = UNITS[self.units] * self.scale
-        return 0.5 * self.counts.dimension * math.log(self.observations) * unit
+    def dimension_term(self) -> float | None:
+        """(d/2) log N; None if d was not counted."""
+        counted = self.counts.dimension
+        if counted is None:
+            return None
+        return 0.5 * counted * math.log(self.observations) * UNITS[self.units] * self.scale
 
     @property
-    def spectrum_term(self) -> float:
-        """½ Σ_{k≤d} log(λ_k + 1/N): negative wherever λ_k < 1 − 1/N."""
-        return self.complexity - self.dimension_term
+    def spectrum_term(self) -> float | None:
+        """½ Σ_{k≤d} log(λ_k + 1/N): negative wherever λ_k < 1 − 1/N; None if d was not counted."""
+        known = self.dimension_term
+        return None if known is None else self.complexity - known
 
     @property
     def effective_dimension(self) -> float:

@@ -74,7 +74,9 @@ class SketchedRazor:
             displacement=sum(displacements) / count if displacements else None,
             complexity=sum(self.complexities) / count,
             counts=KnownCounts(
-                dimension=max(r.dimension for r in self.razors),
+                dimension=max(
+                    (r.dimension for r in self.razors if r.dimension is not None), default=None
+                ),
                 effective_dimension=sum(r.effective_dimension for r in self.razors) / count,
             ),
             stderr=float(error),

@@ -1,0 +1,128 @@
+"""What a measurement takes from whichever route it is made by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightlike.assess.approximating import approximation_notes, measure_approximation
+from lightlike.assess.layers import LayerSummary, summarise_layers
+from lightlike.assess.probing import measure_probes, probe_notes
+from lightlike.assess.sketching import measure_sketches, notes
+from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.length.description import DescriptionLength
+from lightlike.length.gaussian import expand, gaussian_razor
+from lightlike.length.prior import Prior
+from lightlike.metric.fisher import Fisher
+from lightlike.metric.kronecker.options import Kronecker, as_kronecker
+from lightlike.spectrum.quadrature import Quadrature, as_quadrature
+from lightlike.spectrum.sketch import Sketch, as_sketch
+from lightlike.spectrum.spectrum import Spectrum
+
+Method = str | Sketch | Kronecker | Quadrature
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The numbers of one route.
+
+    Attributes:
+        spectrum: Of Î, or of what stands for it.
+        dimension: Rank of Î, or bounds on it.
+        length: Description length in nats.
+        layers: One summary a layer.
+        record: What goes into the record besides what all routes have.
+        ways: How the batches were back-propagated.
+        notes: What to keep in mind when reading the numbers.
+        exact: Whether every row of A was taken whole.
+        ranked: Whether the dimension is an estimate of the rank, and not bounds alone.
+    """
+
+    spectrum: Spectrum
+    dimension: Dimension
+    length: DescriptionLength
+    layers: list[LayerSummary]
+    ways: Sequence[str]
+    record: dict[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    exact: bool = False
+    ranked: bool = True
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all routes are given besides their own options."""
+
+    F: Fisher
+    prior: Prior
+    seed: int
+    memory: int
+    layers: bool | None
+
+
+def parts_by(method: Method, setting: Setting) -> Parts:
+    """The numbers by the route that a method means.
+
+    Raises:
+        LightlikeError: as the route does; a ChoiceError for an unknown method.
+    """
+    for options_of, route in ROUTES:
+        options = options_of(method)
+        if options is not None:
+            return route(options, setting)
+    return _by_rows(str(method), setting)
+
+
+def _by_rows(method: str, setting: Setting) -> Parts:
+    F, budget = setting.F, setting.memory
+    decomposition = F.decomposition(method, budget)
+    spectrum = decomposition.spectrum
+    dimension = dimension_of(spectrum)
+    length = gaussian_razor(F.problem, setting.prior, decomposition, expand(F.problem)).settled()
+    operations = decomposition.route.operations
+    layers = summarise_layers(F.root, operations, ranks=setting.layers, memory=budget)
+    return Parts(spectrum, dimension, length, layers, F.root.sweep.ways, exact=True)
+
+
+def _by_sketches(options: Sketch, setting: Setting) -> Parts:
+    found = measure_sketches(
+        setting.F, setting.prior, options,
+        seed=setting.seed, memory=setting.memory, layers=setting.layers,
+    )  # fmt: skip
+    return Parts(
+        found.spectrum, found.dimension, found.length, found.layers, found.ways,
+        {"sketch": found.record}, notes(found.record, found.dimension),
+    )  # fmt: skip
+
+
+def _by_approximation(options: Kronecker, setting: Setting) -> Parts:
+    found = measure_approximation(
+        setting.F, setting.prior, options,
+        seed=setting.seed, memory=setting.memory, layers=setting.layers,
+    )  # fmt: skip
+    return Parts(
+        found.spectrum, found.dimension, found.length, found.layers, found.ways,
+        {"approximation": found.record}, approximation_notes(found.record, found.dimension),
+        ranked=found.dimension.lower == found.dimension.upper,
+    )  # fmt: skip
+
+
+def _by_probes(options: Quadrature, setting: Setting) -> Parts:
+    found = measure_probes(
+        setting.F, setting.prior, options,
+        seed=setting.seed, memory=setting.memory, layers=setting.layers,
+    )  # fmt: skip
+    return Parts(
+        found.spectrum, found.dimension, found.length, found.layers, (),
+        {"quadrature": found.record}, probe_notes(found.record),
+        ranked=found.dimension.lower == found.dimension.upper,
+    )  # fmt: skip
+
+
+# Whether a method means a route's options, and the route; exact ones take every other method.
+ROUTES: tuple[tuple[Callable[[Any], Any], Callable[[Any, Setting], Parts]], ...] = (
+    (as_sketch, _by_sketches),
+    (as_kronecker, _by_approximation),
+    (as_quadrature, _by_probes),
+)

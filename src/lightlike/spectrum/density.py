@@ -1,0 +1,294 @@
+"""What stochastic quadrature knows of a spectrum: sums of any function of the eigenvalues."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from scipy.special import gammaincinv, ndtri
+from torch import Tensor
+
+from lightlike.errors import choice_error
+from lightlike.spectrum.tridiagonal import Function, Measure
+
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """An estimated sum over eigenvalues; what is open by chance and by quadrature, apart.
+
+    Attributes:
+        taken: Bounds on the part of the vectors that were taken out; nothing there is random.
+        seen: Bounds by quadrature on the mean over the probes.
+        stderr: Standard error of that mean by chance.
+        certain: Whether the bounds are certain; if not, they are two rules that differ.
+        positive: Whether every summand is at least 0.
+        probes: How many there were.
+        bias: "none" but for the quadrature, or "below" or "above" if the mean is on that side in
+            expectation.
+    """
+
+    taken: Pair
+    seen: Pair
+    stderr: float
+    certain: bool
+    positive: bool
+    probes: int
+    bias: str = "none"
+
+    @property
+    def lower(self) -> float:
+        """The estimate by the lower rule; chance apart."""
+        return self.taken[0] + self.seen[0]
+
+    @property
+    def upper(self) -> float:
+        """The estimate by the upper rule; chance apart."""
+        return self.taken[1] + self.seen[1]
+
+    @property
+    def value(self) -> float:
+        """Half way between them."""
+        return 0.5 * (self.lower + self.upper)
+
+    @property
+    def bracket(self) -> float:
+        """What quadrature leaves open on either side of the value."""
+        return 0.5 * (self.upper - self.lower)
+
+    @property
+    def top_share(self) -> float:
+        """The share of the value that vectors taken out contribute."""
+        return 0.5 * sum(self.taken) / self.value if self.value else 1.0
+
+    def interval(self, level: float = 0.95) -> Pair:
+        """An interval for the sum at a level of confidence, open ends of the quadrature included.
+
+        z_⊥ᵀ f(F) z_⊥ is a sum of squares with weights f(λ_k) ≥ 0, nearly a multiple of χ²; the mean
+        over probes has as many degrees of freedom as give it its variance (Satterthwaite 1946,
+        doi:10.2307/3002019). That is skewed where few eigenvalues count, and normal where many do.
+
+        Raises:
+            ChoiceError: if the level is not between 0 and 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise choice_error("level", level, ["a number between 0 and 1"])
+        low, high = self.seen
+        tail = 0.5 - 0.5 * level
+        mean = 0.5 * (low + high)
+        if not self.stderr:
+            return self.lower, self.upper
+        if not self.positive or mean <= 0.0:
+            reach = -float(ndtri(tail)) * self.stderr
+            return self.lower - reach, self.upper + reach
+        shape = (mean / self.stderr) ** 2
+        down, up = (float(gammaincinv(shape, p)) / shape for p in (tail, 1.0 - tail))
+        return self.taken[0] + low / up, self.taken[1] + high / down
+
+    def times(self, factor: float) -> Enclosed:
+        """The same sum times a number ≥ 0."""
+        scaled = [(factor * pair[0], factor * pair[1]) for pair in (self.taken, self.seen)]
+        return Enclosed(
+            scaled[0], scaled[1], factor * self.stderr, self.certain, self.positive, self.probes,
+            self.bias,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return {
+            "value": self.value,
+            "stderr": self.stderr,
+            "lower": self.lower,
+            "upper": self.upper,
+            "certain": self.certain,
+            "top_share": self.top_share,
+            "probes": self.probes,
+            "bias": self.bias,
+            "interval_90": list(self.interval(0.9)),
+        }
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """The eigenvalues of F (n, n), some of them taken out, the rest seen by random probes.
+
+    tr f(F) = Σ_j q_jᵀ f(F) q_j + E[z_⊥ᵀ f(F) z_⊥] with Q = [q_j] orthonormal and z_⊥ uniform on the
+    sphere of radius √(n − k) that is orthogonal to Q. That holds for any Q, so one that is not
+    quite invariant under F biases nothing, and F is never replaced by a projection of itself. Both
+    kinds of vectors have measures with rules that bound them (`lightlike.spectrum.tridiagonal`).
+
+    Attributes:
+        size: n.
+        leading: Measures of the q_j, largest first.
+        probes: Measures of the normalised z_⊥.
+        vectors: Q (n, k).
+        positive: Ritz values above 0, but for rounding, of the subspace that Q was found in.
+        products: Products with F that were taken.
+        seed: Of the probes.
+    """
+
+    size: int
+    leading: Sequence[Measure]
+    probes: Sequence[Measure]
+    vectors: Tensor
+    positive: int
+    products: int
+    seed: int
+
+    @property
+    def mass(self) -> int:
+        """Dimensions that probes stand for, n − k."""
+        return self.size - len(self.leading)
+
+    @cached_property
+    def eigenvalues(self) -> Tensor:
+        """Rayleigh quotients q_jᵀF q_j of the vectors taken out, (k,).
+
+        Of leading eigenvectors, descending; each is within its residual of an eigenvalue.
+        """
+        return torch.tensor([float(m.alphas[0]) for m in self.leading], dtype=torch.float64)
+
+    @cached_property
+    def residuals(self) -> Tensor:
+        """The norms ‖F q_j − λ_j q_j‖, (k,)."""
+        return torch.tensor([float(m.betas[0]) for m in self.leading], dtype=torch.float64)
+
+    @cached_property
+    def least_rank(self) -> int:
+        """A lower bound on the rank: the most Ritz values of one subspace that rounding leaves > 0.
+
+        Those of VᵀFV with V orthonormal are at most the eigenvalues of F, in order (Cauchy).
+        """
+        counts = [int((m.gauss.nodes > m.noise).sum()) for m in self.probes]
+        return max([self.positive, *counts])
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Lanczos steps of a probe, the fewest and the most."""
+        lengths = [len(m) for m in self.probes]
+        return (min(lengths), max(lengths)) if lengths else (0, 0)
+
+    def sum(
+        self, f: Function, *, bernstein: bool = False, positive: bool | None = None
+    ) -> Enclosed:
+        """Σ_k f(λ_k) over all n eigenvalues, zeros included.
+
+        Args:
+            f: Of a tensor of eigenvalues, entry by entry.
+            bernstein: Whether f ≥ 0 with f' ≥ 0, f'' ≤ 0, f''' ≥ 0, … on λ ≥ 0, as of log(1 + cλ),
+                λ/(λ + τ), √λ, 1 − exp(−tλ). Then quadrature bounds it.
+            positive: Whether f ≥ 0; as `bernstein` says unless given.
+        """
+
+        def bounds(m: Measure) -> Pair:
+            low, high = m.bounds(f)
+            return (low, high) if bernstein else (min(low, high), max(low, high))
+
+        return self._sum(
+            bounds,
+            lambda m: (m.gauss.of(f), m.gauss.of(lambda t: f(t).square())),
+            certain=bernstein,
+            positive=bernstein if positive is None else positive,
+        )
+
+    def logdet(self, scale: float) -> Enclosed:
+        """Log det(I + scale · F).
+
+        Raises:
+            ChoiceError: if the scale is negative.
+        """
+        _check_not_negative("scale", scale)
+        return self.sum(lambda t: torch.log1p(scale * t), bernstein=True)
+
+    def effective_dimension(self, tau: float) -> Enclosed:
+        """MacKay's γ(τ) = Σ λ/(λ + τ), for τ > 0."""
+        if not tau > 0.0:
+            raise choice_error("tau", tau, ["a number above 0"])
+        return self.sum(lambda t: t / (t + tau), bernstein=True)
+
+    @property
+    def trace(self) -> Enclosed:
+        """Σ λ, for which one step is exact."""
+        return self._sum(
+            lambda m: (float(m.alphas[0]), float(m.alphas[0])),
+            lambda m: (float(m.alphas[0]), float(m.alphas[0] ** 2 + m.betas[0] ** 2)),
+            certain=True,
+            positive=True,
+        )
+
+    @property
+    def squared_norm(self) -> Enclosed:
+        """‖F‖²_F = Σ λ², for which two steps are exact and one gives a bound."""
+        return self._sum(
+            lambda m: (float(m.alphas[0] ** 2 + m.betas[0] ** 2),) * 2,
+            lambda m: (m.gauss.of(torch.square), m.gauss.of(lambda t: t**4)),
+            certain=True,
+            positive=True,
+        )
+
+    def above(self, eps: float) -> Enclosed:
+        """The number of eigenvalues above ε ≥ 0.
+
+        A step is no smooth function: what lies near ε is open by quadrature (Chebyshev, Markov and
+        Stieltjes), often more than by chance. `interval` includes it; it shrinks as 1/steps.
+        """
+        _check_not_negative("eps", eps)
+
+        def moments(m: Measure) -> Pair:
+            middle = 0.5 * sum(m.above(eps))
+            return middle, middle
+
+        return self._sum(lambda m: m.above(eps), moments, certain=True, positive=True)
+
+    def cumulative(self, t: float) -> Enclosed:
+        """The share of eigenvalues at or below t ≥ 0, zeros included."""
+        beyond = self.above(t).times(1.0 / self.size)
+        whole = len(self.leading) / self.size
+        rest = self.mass / self.size
+        return Enclosed(
+            (whole - beyond.taken[1], whole - beyond.taken[0]),
+            (rest - beyond.seen[1], rest - beyond.seen[0]),
+            beyond.stderr, certain=True, positive=True, probes=beyond.probes,
+        )  # fmt: skip
+
+    def _sum(
+        self,
+        bounds: Callable[[Measure], Pair],
+        moments: Callable[[Measure], Pair],
+        *,
+        certain: bool,
+        positive: bool,
+    ) -> Enclosed:
+        """Bounds and the mean of f and f² of every measure, put together.
+
+        On the sphere of n − k dimensions the variance of z_⊥ᵀ f(F) z_⊥ is
+        2 (n − k)²/(n − k + 2) · (∫ f² dμ − (∫ f dμ)²) with μ the mean of a probe's measure.
+        """
+        taken = [bounds(m) for m in self.leading]
+        low, high = (math.fsum(pair[i] for pair in taken) for i in (0, 1))
+        count, mass = len(self.probes), self.mass
+        if not count:
+            return Enclosed((low, high), (0.0, 0.0), 0.0, certain, positive, 0)
+        seen = [bounds(m) for m in self.probes]
+        below, above = (mass * math.fsum(pair[i] for pair in seen) / count for i in (0, 1))
+        both = [moments(m) for m in self.probes]
+        first, second = (math.fsum(pair[i] for pair in both) / count for i in (0, 1))
+        variance = 2.0 * mass**2 / (mass + 2.0) * max(0.0, second - first**2)
+        if positive:
+            # Σ f² ≤ (Σ f)²: a probe has one degree of freedom at least.
+            variance = min(variance, 2.0 * (mass * first) ** 2)
+        stderr = math.sqrt(variance / count)
+        return Enclosed((low, high), (below, above), stderr, certain, positive, count)
+
+
+def _check_not_negative(option: str, value: float) -> None:
+    if not value >= 0.0:
+        raise choice_error(option, value, ["a number, 0 or more"])

@@ -1,0 +1,270 @@
+"""Stochastic Lanczos quadrature: sums over the eigenvalues of a matrix, from products with it.
+
+Random probes z see E[zᵀ f(F) z] = tr f(F), and a few Lanczos steps from each give f(F) to them
+(Ubaru, Chen & Saad 2017, doi:10.1137/16M1104974). The leading eigenvectors, which would make up
+most of the variance, are taken out first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightlike.errors import ChoiceError, choice_error
+from lightlike.spectrum.density import Density
+from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.probes import Operator, sphere
+from lightlike.spectrum.recurrence import Recurrence, leading
+from lightlike.spectrum.tridiagonal import Measure
+
+State = dict[str, Tensor]
+
+# Probes whose steps are taken side by side, if memory allows.
+BLOCK = 8
+# Stream of the vector that leading eigenvectors are sought from.
+START = 2**40
+# Steps after which what quadrature leaves open is looked at; then again after as many times more.
+FIRST, GROWTH = 4, 1.3
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """How a spectrum is estimated by stochastic Lanczos quadrature.
+
+    Given as `method`, or "slq" for the defaults.
+
+    Args:
+        probes: Random vectors, two or more: the standard error falls as one over their root.
+        steps: Lanczos steps from each at most; they end when what quadrature leaves open is below a
+            share of the standard error.
+        deflate: Leading eigenvectors that are taken out first, as many as converge in four times as
+            many steps and 20.
+        share: That share.
+        block: Probes side by side; up to 8 unless given, as memory allows.
+
+    Raises:
+        ChoiceError: if a number is out of range.
+    """
+
+    probes: int = 16
+    steps: int = 200
+    deflate: int = 10
+    share: float = 0.05
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("probes", 2), ("steps", 2), ("deflate", 0), ("block", 1)):
+            value = getattr(self, name)
+            if name == "block" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise choice_error(name, value, [f"a whole number, {least} or more"])
+        if not 0.0 < self.share <= 1.0:
+            raise choice_error("share", self.share, ["a number above 0, 1 at most"])
+
+
+def as_quadrature(method: Any) -> Quadrature | None:
+    """The quadrature that a `method` means, if it means one."""
+    if isinstance(method, Quadrature):
+        return method
+    return Quadrature() if method == "slq" else None
+
+
+def quadrature(
+    F: Any,
+    options: Quadrature | None = None,
+    *,
+    scale: float | None = None,
+    above: float | None = None,
+    seed: int = 0,
+    vectors: Tensor | None = None,
+    memory: int | float | str | None = None,
+    state: Mapping[str, Tensor] | None = None,
+    keep: Callable[[State], None] | None = None,
+) -> Density:
+    """The density of eigenvalues of a symmetric positive semi-definite matrix or operator.
+
+    Any sum over eigenvalues can be had of it afterwards; steps are taken until what quadrature
+    leaves open of those asked for here is small beside the standard error. If neither `scale` nor
+    `above` is given, all steps are taken.
+
+    Args:
+        F: Anything with `shape` and `@`, (n, n).
+        options: Probes, steps and so on.
+        scale: c of a log det(I + c F) that steps suffice for.
+        above: ε of a count of eigenvalues beyond it that steps suffice for; mostly far more.
+        seed: Of all random vectors.
+        vectors: (n, k), linearly independent: what is taken out in place of leading eigenvectors.
+        memory: For the vectors of the probes side by side.
+        state: What `keep` was last given by an interrupted call with the same arguments, to go on
+            from there: the result is the same to the bit.
+        keep: Called with all that is known so far, as tensors by name, after every block of probes.
+
+    Raises:
+        ValueError: if F is not square.
+        EstimateError: if F is not symmetric or positive semi-definite, or a product not finite.
+        ChoiceError: if the state is of another call, or an option out of range.
+    """
+    options = options or Quadrature()
+    operator = Operator(F)
+    n = operator.size
+    block = options.block or _block(n, options, memory)
+    settings = torch.tensor(
+        [n, options.probes, options.steps, options.deflate, seed, vectors is not None],
+        dtype=torch.int64,
+    )
+    targets = torch.tensor(
+        [options.share, math.nan if scale is None else scale, math.nan if above is None else above],
+        dtype=torch.float64,
+    )
+    if state is None:
+        found = _taken_out(operator, options, seed, vectors, scale, above)
+        found |= {
+            "settings": settings,
+            "targets": targets,
+            "block": torch.tensor(block),
+            "products": torch.tensor(operator.products),
+        }
+        if keep is not None:
+            keep(dict(found))
+    else:
+        _check_state(state, settings, targets)
+        found = dict(state)
+        block = int(found["block"])
+    Q = found["vectors"].to(operator.device)
+    mass = n - Q.shape[1]
+    done = sum(name.endswith(".alphas") and name.startswith("probe") for name in found)
+    while done < options.probes and mass:
+        indices = range(done, min(done + block, options.probes))
+        starts = _orthogonal(sphere(n, seed, indices, operator.device), Q)
+        before = operator.products
+        run = Recurrence(operator, starts)
+        _take_steps(run, options, mass, scale, above)
+        for index, measure in zip(indices, run.measures(), strict=True):
+            found[f"probe.{index}.alphas"] = measure.alphas
+            found[f"probe.{index}.betas"] = measure.betas
+        found["products"] = found["products"] + (operator.products - before)
+        done = indices.stop
+        if keep is not None:
+            keep(dict(found))
+    return _density(found, n, done, operator.precision, seed)
+
+
+def _take_steps(
+    run: Recurrence,
+    options: Quadrature,
+    mass: float,
+    scale: float | None,
+    above: float | None,
+) -> None:
+    """Steps until what is open of every vector is small beside chance.
+
+    Vectors that are taken out stand for one dimension each (mass 1) and are to be as sure as if
+    they did not, to a share of what they would leave to chance.
+    """
+    look = FIRST
+    while run.steps < options.steps and not run.finished:
+        run.advance()
+        if run.steps < look or (scale is None and above is None):
+            continue
+        look = max(look + 1, int(GROWTH * look))
+        if all(_suffices(m, options, mass, scale, above) for m in run.measures()):
+            return
+
+
+def _suffices(
+    measure: Measure, options: Quadrature, mass: float, scale: float | None, above: float | None
+) -> bool:
+    """Whether what is open of a probe is below the share of the standard error it foretells."""
+
+    def small(width: float, variance: float) -> bool:
+        stderr = math.sqrt(2.0 * variance / (mass + 2.0) / options.probes)
+        return 0.5 * width <= max(options.share * stderr, measure.noise * 1e-3)
+
+    if measure.exhausted:
+        return True
+    if scale is not None:
+        c = scale
+        low, high = measure.bounds(lambda t: torch.log1p(c * t))
+        if not small(high - low, measure.variance(lambda t: torch.log1p(c * t))):
+            return False
+    if above is not None:
+        low, high = measure.above(above)
+        middle = 0.5 * (low + high)
+        return small(high - low, middle * (1.0 - middle))
+    return True
+
+
+def _taken_out(
+    operator: Operator,
+    options: Quadrature,
+    seed: int,
+    vectors: Tensor | None,
+    scale: float | None,
+    above: float | None,
+) -> State:
+    n = operator.size
+    positive, measures = 0, []
+    Q = torch.zeros(n, 0, dtype=torch.float64)
+    if vectors is not None and vectors.shape[1]:
+        Q = torch.linalg.qr(vectors.to(operator.device, torch.float64))[0]
+        run = Recurrence(operator, Q)
+        _take_steps(run, options, 1.0, scale, above)
+        measures = run.measures()
+    elif options.deflate:
+        start = sphere(n, seed, range(START, START + 1), operator.device)[:, 0]
+        count = min(options.deflate, n)
+        found = leading(operator, start, count, min(n, 4 * count + 20))
+        Q, positive = found.vectors, found.positive
+        values, residuals = found.values.cpu(), found.residuals.cpu()
+        measures = [Measure(values[j : j + 1], residuals[j : j + 1]) for j in range(len(values))]
+    state = {"vectors": Q.cpu(), "positive": torch.tensor(positive)}
+    for j, measure in enumerate(measures):
+        state[f"leading.{j}.alphas"] = measure.alphas.clone()
+        state[f"leading.{j}.betas"] = measure.betas.clone()
+    return state
+
+
+def _orthogonal(block: Tensor, Q: Tensor) -> Tensor:
+    for _ in range(2):
+        block = block - Q @ (Q.T @ block)
+    return block
+
+
+def _density(found: State, n: int, done: int, precision: float, seed: int) -> Density:
+    def measures(kind: str, count: int) -> list[Measure]:
+        names = [f"{kind}.{i}" for i in range(count)]
+        return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision) for m in names]
+
+    return Density(
+        size=n,
+        leading=measures("leading", found["vectors"].shape[1]),
+        probes=measures("probe", done),
+        vectors=found["vectors"],
+        positive=int(found["positive"]),
+        products=int(found["products"]),
+        seed=seed,
+    )
+
+
+def _block(n: int, options: Quadrature, memory: int | float | str | None) -> int:
+    """Probes side by side: their Krylov vectors are to fit in half the memory."""
+    each = 8.0 * n * (min(options.steps, n) + 4)
+    return max(1, min(BLOCK, options.probes, int(0.5 * resolve_memory(memory) / each)))
+
+
+def _check_state(state: Mapping[str, Tensor], settings: Tensor, targets: Tensor) -> None:
+    names = {"settings", "targets", "block", "products", "vectors", "positive"}
+    same = names <= set(state) and torch.equal(state["settings"], settings)
+    if same and torch.equal(state["targets"].nan_to_num(-1.0), targets.nan_to_num(-1.0)):
+        return
+    raise ChoiceError(
+        "The state is not of a quadrature with these arguments.",
+        "Probes of two matrices or of two seeds would be mixed.",
+        "Give the arguments of the call that was interrupted, or begin anew without a state.",
+    )
