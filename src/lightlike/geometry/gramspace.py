@@ -29,6 +29,7 @@ from lightlike.geometry.rowspace import (
     no_room_for_complement,
     orthogonal_complement,
 )
+from lightlike.geometry.share import entries_of
 from lightlike.spectrum.decomposition import CLOSE
 from lightlike.spectrum.memory import available_memory, format_bytes
 from lightlike.spectrum.rounding import EPS, SMALL, eigenvalue_floor
@@ -228,6 +229,37 @@ class GramRowSpace(ExactRowSpace):
         for part in torch.split(C, WIDTH, 1):
             found += self.root.rmv(part).square().sum(1)
         return found
+
+    def traces(self) -> dict[str, float]:
+        """Sums over each layer as tr(G_l G⁻¹), where rounding of that is known to be small.
+
+        G_l = A_l A_lᵀ is the Gram matrix of the layer's columns. With n_i² = G_ii and C_ij =
+        G_ij / (n_i n_j), entries of G_l and of G are off by at most eps n_i n_j times a little, and
+        tr(G_l G⁻¹) then by ‖ΔC‖ Σ G_ii (G⁻¹)_ii, as G_l ≤ G. Where that is too much, or G is
+        singular, sums of `leverages`.
+        """
+        inverse = self.inverse() if self.clear and self.rank == self.root.shape[0] else None
+        if inverse is None or self._blur(inverse) > ACCURATE * self.rank:
+            return super().traces()
+        names = entries_of(self.root)
+        parts = (self.root if self.root.layer else self.root.of_layer(name) for name in names)
+        return {
+            name: float(torch.dot(part.gram().reshape(-1), inverse.reshape(-1)))
+            for name, part in zip(names, parts, strict=True)
+        }
+
+    def inverse(self) -> Tensor:
+        """G⁻¹ of a regular G, from its Cholesky factor."""
+        return torch.cholesky_inverse(self.factor)
+
+    def _blur(self, inverse: Tensor) -> float:
+        """What rounding may change tr(G_l G⁻¹) by."""
+        matrix = self.decomposition.matrix
+        diagonal = matrix.diagonal()
+        # ‖C‖_F, which is λ_1(C) at least.
+        squares = (row.square() @ diagonal.reciprocal() for row in torch.split(matrix, WIDTH))
+        size = float((torch.cat(list(squares)) / diagonal).sum().sqrt())
+        return eigenvalue_floor(len(matrix), size) * float(diagonal @ inverse.diagonal())
 
     def invert(self, v: Tensor) -> Tensor:
         """Aᵀ M² A v + W S⁻² Wᵀ v, where all is clear of rounding refined against Aᵀ A.
