@@ -59,6 +59,9 @@ CURVES = (
     "sin", "cos", "exp", "square", "erf", "softshrink", "hardshrink",
 )  # fmt: skip
 
+# Functions of an S shape.
+BOUNDED = ("tanh", "sigmoid", "hardtanh", "hardsigmoid", "softsign", "erf")
+
 
 def identity(trace: Trace, node: Node) -> None:
     """Every entry stays what it is."""
@@ -88,6 +91,8 @@ def curve(trace: Trace, node: Node) -> None:
     known, inverse = torch.unique(found, return_inverse=True)
     out = trace.fresh(len(known))
     trace.link(trace.units, known[known != FIXED], out[known != FIXED])
+    if node.name in BOUNDED:
+        trace.mark(trace.bounded, torch.cat([known[known != FIXED], out]))
     trace.set(y, out[inverse])
     slopes = trace.slopes.get(node.index)
     steady, factor = _common(slopes.derivative if slopes else None, inverse, len(known))

@@ -60,6 +60,7 @@ class Trace:
         bent: Features that a generator may scale but not shift or mix.
         rigid: Features that it may not shift.
         still: Features that it may shift but not scale or mix.
+        bounded: Features before and after a function with a ceiling as well as a floor.
         tied: Features in the same place of a parameter that several calls use.
         touched: How many calls use each coordinate.
         opaque: Mask of coordinates with a use that is not understood.
@@ -83,6 +84,7 @@ class Trace:
         self.bent: list[Ints] = []
         self.rigid: list[Ints] = []
         self.still: list[Ints] = []
+        self.bounded: list[Ints] = []
         self.touched = np.zeros(selection.size, dtype=np.int64)
         self.opaque = np.zeros(selection.size, dtype=bool)
         self.count = 1

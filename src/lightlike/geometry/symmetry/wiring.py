@@ -127,13 +127,13 @@ class Wiring(Trace):
 
 def live(graph: Graph) -> Graph:
     """The calls whose numbers the output depends on: what leads nowhere reads nothing."""
-    wanted = set() if graph.output is None else {graph.output.index}
-    found = []
-    for node in reversed(graph.nodes):
-        if node.name not in FRESH and any(v.index in wanted for v in node.outputs):
-            found.append(node)
-            wanted.update(v.index for v in node.inputs)
-    return replace(graph, nodes=found[::-1])
+    wanted = graph.reaching(FRESH)
+    found = [
+        node
+        for node in graph.nodes
+        if node.name not in FRESH and any(v.index in wanted for v in node.outputs)
+    ]
+    return replace(graph, nodes=found)
 
 
 def constant(x: Tensor, axis: int) -> bool:
