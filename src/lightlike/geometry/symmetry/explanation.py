@@ -20,7 +20,8 @@ class Source:
     Kinds, by what the directions do:
 
     - "rescaling": a unit's incoming weights × c, its outgoing ones × 1/c, around a rectifier;
-      "normalised scale": the same ahead of a normalisation;
+      "normalised scale": the same ahead of a normalisation; "length of a normalised weight": of v
+      in w = g v / ‖v‖;
     - "bias before normalisation", "bias before bias", "bias beside bias": a constant that one bias
       gains and others lose;
     - "linear factorisation": W_2 W_1 with nothing nonlinear between; so also the gain of a

@@ -34,7 +34,7 @@ Handler = Callable[["Trace", Node], None]
 
 __all__ = [
     "FIXED", "FROZEN", "Classes", "Floats", "Handler", "Ints", "Trace", "Use", "broadcast",
-    "opaque", "scale_classes",
+    "opaque",
 ]  # fmt: skip
 
 # Entries of a matrix that is looked at in full where several calls use it.
@@ -260,32 +260,6 @@ class Classes:
         self.size, number = connected_components(graph, directed=False)
         self.number: Ints = number.astype(np.int64)
         self.fixed = int(self.number[FIXED])
-
-
-def scale_classes(trace: Trace) -> Classes:
-    """Classes of features that can only be scaled together.
-
-    Of a product z = a b with b fixed, z and a scale together; if neither is fixed, all three are
-    taken to be.
-    """
-    still = [np.stack([mark, np.zeros_like(mark)]) for mark in trace.still]
-    links = [*trace.same, *trace.scaled, *trace.tied, *still]
-    products = np.concatenate(trace.products, 1) if trace.products else np.zeros((3, 0), np.int64)
-    while True:
-        classes = Classes(trace.count, links)
-        fixed = classes.number[products] == classes.fixed
-        settled = fixed[1] | fixed[2]
-        z, a, b = products[:, settled]
-        other = np.where(fixed[1][settled], b, a)
-        new = np.stack([z, other])
-        if settled.any():
-            links.append(new)
-        elif products.shape[1]:
-            # One of those left, so that the rest may still be settled by it.
-            links.append(np.stack([products[:, 0], np.full(3, FIXED)]))
-        else:
-            return classes
-        products = products[:, ~settled]
 
 
 def tie(trace: Trace) -> list[Ints]:

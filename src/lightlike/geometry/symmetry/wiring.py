@@ -88,6 +88,9 @@ class Wiring(Trace):
 
     def fix(self, value: Value) -> None:
         """No generator may change this value."""
+        if value in self.squares:
+            # Nor what it is the square of.
+            self.fix(self.squares[value][1])
         if value is self.graph.output and not self.moves(value):
             found = self.features(value)
             flat = found.reshape(-1, found.shape[-1]) if found.ndim else found.reshape(1, 1)
