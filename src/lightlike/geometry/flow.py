@@ -174,7 +174,8 @@ def _follow(
     best = goal.value(here.theta)
     path, kept, stale, distance = [(here, _record(best, here, 0.0, soft.value))], 1, 0, 0.0
     least, patience = tolerance * abs(best), PATIENCE if soft.auto or goal.snaps else 1
-    stopped = "all steps were taken"
+    taken = f"all {max_steps:,} steps were taken: a larger max_steps=... may lead further"
+    stopped = taken
     for _ in progress.track(range(max_steps), "Walking", max_steps):
         if not bool(goal.pull(here.theta)[0].any()):
             stopped = "the objective is as low as it can be"
@@ -184,7 +185,7 @@ def _follow(
         if found is None:
             soft.refused(walker.over)
             stale += 1
-            stopped = "no step within the budget lowers the objective"
+            stopped = _refusal(walker)
             if not soft.auto or stale >= patience:
                 break
             continue
@@ -196,11 +197,25 @@ def _follow(
         if value < best:
             best, kept = value, len(path)
         if stale >= patience:
-            stopped = "the objective no longer falls"
+            often = "the last step" if patience == 1 else f"each of the last {patience} steps"
+            stopped = (
+                f"the objective no longer falls: {often} lowered it by less than {tolerance:.3g} "
+                "of what it was at the start"
+            )
             break
     else:
-        stopped = "all steps were taken"
+        stopped = taken
     return path[:kept], stopped
+
+
+def _refusal(walker: Walker) -> str:
+    """Why no step was taken."""
+    if walker.over:
+        return (
+            "no step that lowers the objective keeps within the budget of "
+            f"{walker.budget:.3g} nats per observation"
+        )
+    return "no step in the radical lowers the objective: what would, changes the predictions"
 
 
 def _record(
