@@ -42,6 +42,8 @@ STEPS = 40
 FALLING = 0.7
 # Deviation from orthonormality that leverages may have.
 ACCURATE = 1e-9
+# Share of the dimension that rounding may move between layers.
+SHARED = 1e-7
 
 
 class GramRowSpace(ExactRowSpace):
@@ -233,13 +235,12 @@ class GramRowSpace(ExactRowSpace):
     def traces(self) -> dict[str, float]:
         """Sums over each layer as tr(G_l G⁻¹), where rounding of that is known to be small.
 
-        G_l = A_l A_lᵀ is the Gram matrix of the layer's columns. With n_i² = G_ii and C_ij =
-        G_ij / (n_i n_j), entries of G_l and of G are off by at most eps n_i n_j times a little, and
-        tr(G_l G⁻¹) then by ‖ΔC‖ Σ G_ii (G⁻¹)_ii, as G_l ≤ G. Where that is too much, or G is
-        singular, sums of `leverages`.
+        G_l = A_l A_lᵀ is the layer's Gram matrix. With n_i² = G_ii its entries are off
+        by eps n_i n_j times a little, and tr(G_l G⁻¹) by Σ n_i n_j |G⁻¹|_ij as much. Where that is
+        more than 1e-7 of the dimension, or G is singular, sums of `leverages`.
         """
         inverse = self.inverse() if self.clear and self.rank == self.root.shape[0] else None
-        if inverse is None or self._blur(inverse) > ACCURATE * self.rank:
+        if inverse is None or self._blur(inverse) > SHARED * self.rank:
             return super().traces()
         names = entries_of(self.root)
         parts = (self.root if self.root.layer else self.root.of_layer(name) for name in names)
@@ -254,12 +255,8 @@ class GramRowSpace(ExactRowSpace):
 
     def _blur(self, inverse: Tensor) -> float:
         """What rounding may change tr(G_l G⁻¹) by."""
-        matrix = self.decomposition.matrix
-        diagonal = matrix.diagonal()
-        # ‖C‖_F, which is λ_1(C) at least.
-        squares = (row.square() @ diagonal.reciprocal() for row in torch.split(matrix, WIDTH))
-        size = float((torch.cat(list(squares)) / diagonal).sum().sqrt())
-        return eigenvalue_floor(len(matrix), size) * float(diagonal @ inverse.diagonal())
+        norms = self.decomposition.matrix.diagonal().sqrt()
+        return eigenvalue_floor(len(norms), 1.0) * float(norms @ (inverse.abs() @ norms))
 
     def invert(self, v: Tensor) -> Tensor:
         """Aᵀ M² A v + W S⁻² Wᵀ v, where all is clear of rounding refined against Aᵀ A.
