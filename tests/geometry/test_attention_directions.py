@@ -99,16 +99,24 @@ def self_attention(options, *, weights, causal=False):
     ("options", "causal", "expected"),
     [
         (dict(), False, 24), (dict(), True, 24), (dict(bias=False), False, 16),
-        (dict(add_zero_attn=True), False, 16),
+        (dict(add_zero_attn=True), False, 16), (dict(add_bias_kv=True), False, 24),
+        (dict(add_bias_kv=True, bias=False), False, 16),
+        (dict(add_bias_kv=True, add_zero_attn=True), False, 16),
     ],
 )  # fmt: skip
 def test_pytorchs_own_attention(options, causal, expected, weights):
-    """A row of zeros among the keys makes their bias, and that of the values, count."""
+    """A row of zeros among the keys makes their bias, and that of the values, count.
+
+    A learnt key and value among them must be shifted with the others.
+    """
     model = fill(self_attention(options, weights=weights, causal=causal).double(), 1, 1.5)
     x = normal(12, 4, 4)
     explanation = ll.explain(ll.fisher(model, (x,), "gaussian"))
     assert (explanation.explained, explanation.unexplained) == (expected, 0)
     assert counted(model, x) == expected
+    assert all(source.verified == source.claimed for source in explanation.sources)
+    shifts = 8 if options == dict(add_bias_kv=True) else 0
+    assert kinds(explanation).get("bias beside bias", 0) == shifts
 
 
 @pytest.mark.parametrize("widths", [dict(), dict(kdim=5, vdim=3)])

@@ -10,8 +10,9 @@ from torch import nn
 import lightlike as ll
 from lightlike.geometry.dimension import certify
 from lightlike.geometry.symmetry import counting, verification
+from lightlike.metric.jacobian import HONEST, SHORT, gradient_error
 from oracles.networks import mlp, normal
-from oracles.nullities import layered, settle
+from oracles.nullities import case, layered, settle
 
 
 def fisher(seed=0, dtype="float64", head="categorical"):
@@ -167,3 +168,15 @@ def test_a_detached_parameter_is_no_proof():
     del F
     honest = ll.fisher(nn.Linear(3, 2).double(), (x,), "gaussian")
     assert ll.dimension(honest, certify=True).proven_twice
+
+
+@pytest.mark.parametrize("index", [437, 677])
+def test_kinks_of_rectifiers_are_no_detached_parameters(index):
+    """ReLU networks that switch between the ends of the longer step of a difference."""
+    known = case(index)
+    F = ll.fisher(known.model, (known.x,), known.head)
+    evaluator, batch = F.problem.evaluator, next(F.problem.batches())
+    assert gradient_error(evaluator, batch) > HONEST > gradient_error(evaluator, batch, SHORT)
+    d = ll.dimension(F, explanation=ll.explain(F))
+    assert d.proven_twice
+    assert d.value == known.parameters - known.nullity

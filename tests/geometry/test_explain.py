@@ -161,16 +161,44 @@ def test_saturated_units():
     assert edited("tanh", saturate)[1] == {"saturated unit": 4 + 3}
 
 
-def test_unused_and_disconnected_parameters():
+def test_parameters_outside_the_differentiable_graph():
     def forward(self, x):
-        return self.last(torch.tanh(self.first(x))) + 0 * self.stopped(x).detach()
+        _ = self.lost(x)
+        return self.last(torch.tanh(self.first(x))) + self.stopped(x).detach()
 
     parts = dict(
-        first=nn.Linear(3, 4), last=nn.Linear(4, 2), stopped=nn.Linear(3, 2), idle=nn.Linear(2, 2)
-    )
-    e, kinds = explained(generic(Call(forward, **parts)), normal(60, 3))
-    assert kinds == {"unused parameter": 6, "disconnected": 8}
+        first=nn.Linear(3, 4), last=nn.Linear(4, 2), stopped=nn.Linear(3, 2), lost=nn.Linear(3, 3),
+        idle=nn.Linear(2, 2),
+    )  # fmt: skip
+    model = generic(Call(forward, **parts))
+    e, kinds = explained(model, normal(60, 3))
+    assert kinds == {"unused parameter": 6, "detached parameter": 8, "disconnected": 12}
     assert e.unexplained == 0
+    F = ll.fisher(model, (normal(60, 3),), "gaussian")
+    assert not ll.dimension(F, explanation=e).proven_twice
+
+
+@pytest.mark.parametrize("act", ["Tanh", "Sigmoid", "Hardsigmoid", "Softsign", "Hardtanh"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_unit_at_either_end_of_an_s_is_saturated(act, sign):
+    """Sigmoids end at 0, where nothing reads them: still not a dead unit, as a rectifier has."""
+    model = generic(nn.Sequential(nn.Linear(3, 5), getattr(nn, act)(), nn.Linear(5, 2)), bias=0.5)
+    with torch.no_grad():
+        model[0].weight[0] = 0.0
+        model[0].bias[0] = sign * (1e12 if act == "Softsign" else 800.0)
+    e, kinds = explained(model, normal(200, 3, seed=7))
+    assert "dead unit" not in kinds
+    assert kinds["saturated unit"] == 4 + 2
+    ends = [s.where for s in e.sources if s.kind == "saturated unit"]
+    assert sorted(set(ends)) == ["0", "2"]
+
+
+@pytest.mark.parametrize("act", ["ReLU", "GELU", "SiLU", "Softplus"])
+def test_a_unit_below_the_floor_of_a_rectifier_is_dead(act):
+    model = generic(nn.Sequential(nn.Linear(3, 5), getattr(nn, act)(), nn.Linear(5, 2)), bias=0.5)
+    with torch.no_grad():
+        model[0].bias[0] = -2000.0
+    assert explained(model, normal(200, 3, seed=7))[1]["dead unit"] == 4 + 2
 
 
 def test_rows_that_no_token_names():

@@ -156,3 +156,17 @@ def test_faint_directions_are_not_called_null():
     first = torch.eye(F.shape[0], dtype=torch.float64)[0]
     assert not radical.contains(first)
     assert float(radical.project(first).norm()) < 1e-2
+
+
+def test_a_column_that_is_solved_waits_for_the_others():
+    """More rows than the preconditioner has vectors, and a vector without any part to remove."""
+    F = ll.fisher(fill(mlp([4, 12, 16, 3], "tanh").double(), 1), (normal(140, 4),), "categorical")
+    exact, other = (ll.subspaces(F, method) for method in ("gram", "iterative"))
+    v = normal(F.shape[0], 2, seed=3)
+    v[:, 1] = 0.0
+    split = other[0].split(v)
+    assert split.steps > 10
+    assert not split.radical[:, 1].any()
+    assert not split.screen[:, 1].any()
+    turned = 1e-12 * float(exact[1].rows.largest / exact[1].rows.singular_values[-1])
+    torch.testing.assert_close(split.radical, exact[0].project(v), rtol=0, atol=turned)

@@ -8,8 +8,8 @@ from torch import nn
 
 import lightlike as ll
 from lightlike.errors import ChoiceError, DataError, PriorError
-from lightlike.length.numbers import check_positive, check_seed, check_whole
 from lightlike.length.priors import FromInitialisation, Isotropic, PerLayer, PerParameter
+from lightlike.numbers import check_positive, check_seed, check_whole
 
 X = torch.linspace(-1, 1, 12, dtype=torch.float64)[:, None]
 

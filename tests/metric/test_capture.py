@@ -1,3 +1,6 @@
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -203,3 +206,34 @@ def test_tied_weights_are_one_parameter(agree):
     assert names == [n for n, _ in model.named_parameters()]
     found, _, _ = watch(model)
     assert ("first.weight", "second.bias") in found
+
+
+class Turned(nn.Module):
+    """Reverses the axes of a vector, a matrix and a tensor of three axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.shift = nn.Parameter(torch.full((4,), 0.1))
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x)) + self.shift.T
+        return self.last(h[:, None].T.T[:, 0].T.T)
+
+
+def test_a_deprecated_transpose_is_the_model_s_to_be_told_of():
+    """PyTorch warns where `.T` stands: in the model, and never here."""
+    model, x = Turned().double(), torch.ones(5, 3, dtype=torch.float64).cumsum(0)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            F = ll.fisher(model, (x,), "gaussian")
+            A = F.root.dense()
+            gram = F.root.gram()
+            ll.explain(F)
+    finally:
+        torch.set_warn_always(False)
+    assert caught
+    assert {Path(warning.filename).name for warning in caught} == {Path(__file__).name}
+    torch.testing.assert_close(gram, A @ A.T)

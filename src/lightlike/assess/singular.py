@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from lightlike.errors import CapacityError, choice_error
 from lightlike.geometry.dimension import dimension_of
 from lightlike.length.coefficient import LearningCoefficient, SingularLength
-from lightlike.length.numbers import check_seed, check_whole
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.region import (
     EffectiveDimension,
@@ -24,6 +23,7 @@ from lightlike.length.region import (
 )
 from lightlike.length.singular import Settings, estimate
 from lightlike.metric.fisher import Fisher, fisher
+from lightlike.numbers import check_seed, check_whole
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.progress import Progress
 

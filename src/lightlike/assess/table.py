@@ -18,11 +18,11 @@ from lightlike.length.arguments import check_fisher
 from lightlike.length.codelength import CodeLength, finite
 from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.description import check_units
-from lightlike.length.numbers import check_seed, check_whole
 from lightlike.length.prequential import PrequentialLength
 from lightlike.length.priors import Prior
 from lightlike.length.regular import Bounds
 from lightlike.metric.fisher import Fisher
+from lightlike.numbers import check_seed, check_whole
 
 WIDTH = 140
 

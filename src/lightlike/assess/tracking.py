@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
+from lightlike.numbers import check_whole, is_finite
 from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import resolve_memory
@@ -76,11 +76,9 @@ class Tracker:
         sinks: Sequence[Sink] = (),
         memory: int | float | str | None = None,
     ) -> None:
-        if not isinstance(every, int) or every < 1:
-            raise choice_error("every", every, ["a whole number of steps, 1 or more"])
-        if not isinstance(rotation, int) or rotation < 0:
-            raise choice_error("rotation", rotation, ["a whole number of directions, 0 or more"])
-        if budget is not None and not (isinstance(budget, Real) and 0.0 < budget <= 1.0):
+        check_whole("every", every, 1)
+        check_whole("rotation", rotation, 0)
+        if budget is not None and not (is_finite(budget) and 0.0 < budget <= 1.0):
             raise choice_error("budget", budget, ["None", "a share above 0, at most 1"])
         if out is not None:
             check_place(out)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightlike.errors import ChoiceError, choice_error
+from lightlike.geometry.checks import check_fisher
 from lightlike.geometry.linearisation import linearise
 from lightlike.geometry.objectives import Objective, resolve_objective
 from lightlike.geometry.predictions import Start
@@ -17,6 +16,7 @@ from lightlike.geometry.walk import Control, Walk, WalkStep
 from lightlike.geometry.walker import Place, Walker, look_around
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
+from lightlike.numbers import check_positive, check_seed, check_whole, is_finite
 from lightlike.problem.data import Stream
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
@@ -85,6 +85,7 @@ def walk(
         DataError: if the held-out data cannot be read.
     """
     _check(F, budget, max_steps, epsilon, tolerance)
+    check_seed(seed)
     problem, room = F.problem.reference, float(resolve_memory(memory))
     goal = resolve_objective(objective, step, problem)
     start = Start(problem)
@@ -173,7 +174,8 @@ def _follow(
     best = goal.value(here.theta)
     path, kept, stale, distance = [(here, _record(best, here, 0.0, soft.value))], 1, 0, 0.0
     least, patience = tolerance * abs(best), PATIENCE if soft.auto or goal.snaps else 1
-    stopped = "all steps were taken"
+    taken = f"all {max_steps:,} steps were taken: a larger max_steps=... may lead further"
+    stopped = taken
     for _ in progress.track(range(max_steps), "Walking", max_steps):
         if not bool(goal.pull(here.theta)[0].any()):
             stopped = "the objective is as low as it can be"
@@ -183,7 +185,7 @@ def _follow(
         if found is None:
             soft.refused(walker.over)
             stale += 1
-            stopped = "no step within the budget lowers the objective"
+            stopped = _refusal(walker)
             if not soft.auto or stale >= patience:
                 break
             continue
@@ -195,11 +197,25 @@ def _follow(
         if value < best:
             best, kept = value, len(path)
         if stale >= patience:
-            stopped = "the objective no longer falls"
+            often = "the last step" if patience == 1 else f"each of the last {patience} steps"
+            stopped = (
+                f"the objective no longer falls: {often} lowered it by less than {tolerance:.3g} "
+                "of what it was at the start"
+            )
             break
     else:
-        stopped = "all steps were taken"
+        stopped = taken
     return path[:kept], stopped
+
+
+def _refusal(walker: Walker) -> str:
+    """Why no step was taken."""
+    if walker.over:
+        return (
+            "no step that lowers the objective keeps within the budget of "
+            f"{walker.budget:.3g} nats per observation"
+        )
+    return "no step in the radical lowers the objective: what would, changes the predictions"
 
 
 def _record(
@@ -238,20 +254,17 @@ def _controls(
 def _check(
     F: Fisher, budget: float, max_steps: int, epsilon: float | str, tolerance: float
 ) -> None:
-    if not isinstance(F, Fisher):
-        raise choice_error("F", F, ["a Fisher matrix from lightlike.fisher"])
+    check_fisher(F)
     if F.root.weights is not None or F.root.layer is not None:
         raise ChoiceError(
             "The Fisher matrix is that of a prior's scale or of one layer.",
             "A walk moves all selected parameters, in their own units.",
             "Pass the matrix from lightlike.fisher; select parameters there.",
         )
-    if not (isinstance(budget, Real) and 0.0 < budget < math.inf):
-        raise choice_error("budget", budget, ["a finite number above 0, nats per observation"])
-    if not (isinstance(max_steps, Integral) and max_steps >= 1):
-        raise choice_error("max_steps", max_steps, ["a whole number, 1 or more"])
-    known = epsilon == "auto" or (isinstance(epsilon, Real) and 0.0 <= epsilon < math.inf)
+    check_positive("budget", budget)
+    check_whole("max_steps", max_steps, 1)
+    known = epsilon == "auto" if isinstance(epsilon, str) else is_finite(epsilon) and epsilon >= 0
     if not known:
         raise choice_error("epsilon", epsilon, ["a finite number, 0 or positive", "'auto'"])
-    if not (isinstance(tolerance, Real) and 0.0 <= tolerance < math.inf):
+    if not is_finite(tolerance) or tolerance < 0.0:
         raise choice_error("tolerance", tolerance, ["a finite number, 0 or positive"])

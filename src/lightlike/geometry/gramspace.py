@@ -29,6 +29,7 @@ from lightlike.geometry.rowspace import (
     no_room_for_complement,
     orthogonal_complement,
 )
+from lightlike.geometry.share import entries_of
 from lightlike.spectrum.decomposition import CLOSE
 from lightlike.spectrum.memory import available_memory, format_bytes
 from lightlike.spectrum.rounding import EPS, SMALL, eigenvalue_floor
@@ -41,6 +42,8 @@ STEPS = 40
 FALLING = 0.7
 # Deviation from orthonormality that leverages may have.
 ACCURATE = 1e-9
+# Share of the dimension that rounding may move between layers.
+SHARED = 1e-7
 
 
 class GramRowSpace(ExactRowSpace):
@@ -228,6 +231,32 @@ class GramRowSpace(ExactRowSpace):
         for part in torch.split(C, WIDTH, 1):
             found += self.root.rmv(part).square().sum(1)
         return found
+
+    def traces(self) -> dict[str, float]:
+        """Sums over each layer as tr(G_l G⁻¹), where rounding of that is known to be small.
+
+        G_l = A_l A_lᵀ is the layer's Gram matrix. With n_i² = G_ii its entries are off
+        by eps n_i n_j times a little, and tr(G_l G⁻¹) by Σ n_i n_j |G⁻¹|_ij as much. Where that is
+        more than 1e-7 of the dimension, or G is singular, sums of `leverages`.
+        """
+        inverse = self.inverse() if self.clear and self.rank == self.root.shape[0] else None
+        if inverse is None or self._blur(inverse) > SHARED * self.rank:
+            return super().traces()
+        names = entries_of(self.root)
+        parts = (self.root if self.root.layer else self.root.of_layer(name) for name in names)
+        return {
+            name: float(torch.dot(part.gram().reshape(-1), inverse.reshape(-1)))
+            for name, part in zip(names, parts, strict=True)
+        }
+
+    def inverse(self) -> Tensor:
+        """G⁻¹ of a regular G, from its Cholesky factor."""
+        return torch.cholesky_inverse(self.factor)
+
+    def _blur(self, inverse: Tensor) -> float:
+        """What rounding may change tr(G_l G⁻¹) by."""
+        norms = self.decomposition.matrix.diagonal().sqrt()
+        return eigenvalue_floor(len(norms), 1.0) * float(norms @ (inverse.abs() @ norms))
 
     def invert(self, v: Tensor) -> Tensor:
         """Aᵀ M² A v + W S⁻² Wᵀ v, where all is clear of rounding refined against Aᵀ A.

@@ -180,10 +180,12 @@ class IterativeRowSpace(RowSpace):
                 break
             steered = self.preconditioner(image)
             now = (image * steered).sum(0)
-            direction = steered + (now / before if taken else torch.zeros_like(now)) * direction
+            direction = (
+                steered + (ratio(now, before) if taken else torch.zeros_like(now)) * direction
+            )
             pulled = self.root.rmv(direction)
-            length = torch.where(open_still, now / pulled.square().sum(0), 0.0)
-            rest = rest - torch.nan_to_num(length, 0.0, 0.0, 0.0) * pulled
+            length = torch.where(open_still, ratio(now, pulled.square().sum(0)), 0.0)
+            rest = rest - length * pulled
             image, before, taken = self.root.mv(rest), now, taken + 1
         return rest, taken
 
@@ -247,12 +249,17 @@ def conjugate_gradients(
             direction = torch.zeros_like(b)
         steered = steer(rest)
         now = (rest * steered).sum(0)
-        direction = steered + (now / before if step else torch.zeros_like(now)) * direction
+        direction = steered + (ratio(now, before) if step else torch.zeros_like(now)) * direction
         image = product(direction)
-        length = torch.where(open_still, now / (direction * image).sum(0), 0.0)
-        length = torch.nan_to_num(length, 0.0, 0.0, 0.0)
+        length = torch.where(open_still, ratio(now, (direction * image).sum(0)), 0.0)
         x, rest, before = x + length * direction, rest - length * image, now
     return x, b - product(x)
+
+
+def ratio(a: Tensor, b: Tensor) -> Tensor:
+    """The quotient a / b, and 0 where b = 0: a column that is solved already goes nowhere."""
+    found: Tensor = torch.where(b != 0, a / b, 0.0)
+    return found
 
 
 def unknown(what: str) -> ChoiceError:

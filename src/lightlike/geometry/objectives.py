@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lightlike.errors import ChoiceError, ModelError, ParameterError, choice_error
+from lightlike.errors import ChoiceError, ModelError, choice_error
+from lightlike.numbers import check_positive
 from lightlike.problem.isolation import isolated
-from lightlike.problem.parameters import point
+from lightlike.problem.parameters import Point, point
 from lightlike.problem.problem import Problem
+from lightlike.vectors import is_vector
 
 NAMES = ["'norm'", "'sparse'", "'grid'", "a state dict or vector (D,)", "a function of θ"]
 
@@ -154,30 +155,21 @@ def resolve_objective(objective: Any, step: float | None, problem: Problem) -> O
             "Give it with 'grid', and with nothing else.",
         )
     if named and objective == "grid":
-        if not (isinstance(step, Real) and 0.0 < step < math.inf):
-            raise choice_error("step", step, ["a finite number above 0"])
+        check_positive("step", step)
+        assert step is not None
         return Snapped("grid", float(step))
     if named and objective == "norm":
         return Nearest("norm", torch.zeros_like(problem.theta))
     if named and objective == "sparse":
         return Snapped("sparse", math.inf)
-    if isinstance(objective, nn.Module):
-        objective = objective.state_dict()
-    if isinstance(objective, Tensor | Mapping):
+    if is_vector(objective) or isinstance(objective, Mapping | nn.Module):
         return Nearest("model", _centre(objective, problem))
     if callable(objective):
         return Falling(objective, problem.theta)
     raise choice_error("objective", objective, NAMES)
 
 
-def _centre(other: Tensor | Mapping[str, Tensor], problem: Problem) -> Tensor:
+def _centre(other: Point, problem: Problem) -> Tensor:
     evaluator, selection = problem.evaluator, problem.selection
     found = point(other, selection, evaluator.values, evaluator.slots)
-    flat = selection.flatten(found).detach().to(problem.theta)
-    if not bool(torch.isfinite(flat).all()):
-        raise ParameterError(
-            f"{int((~torch.isfinite(flat)).sum())} parameters of the other model are not finite.",
-            "It is infinitely far away.",
-            "Load a checkpoint that is whole.",
-        )
-    return flat
+    return selection.flatten(found).detach().to(problem.theta)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count, pairwise
-from numbers import Integral, Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightlike.errors import ConsistencyError, ParameterError, choice_error
+from lightlike.errors import ConsistencyError, choice_error
+from lightlike.geometry.checks import at_point, check_fisher, listed
 from lightlike.metric.fisher import Fisher
+from lightlike.numbers import check_share, check_whole
+from lightlike.problem.parameters import Point
 from lightlike.spectrum.rounding import EPS
 
 # Nodes of the Gauss–Legendre rule on each piece, held against the same rule on its halves; pieces
@@ -50,7 +52,7 @@ class PathLength:
 
 def fisher_length(
     F: Fisher,
-    points: Sequence[Tensor | Mapping[str, Tensor]],
+    points: Iterable[Point],
     *,
     relative_error: float = 1e-3,
     evaluations: int = 4000,
@@ -69,8 +71,8 @@ def fisher_length(
 
     Args:
         F: From `lightlike.fisher`: model, data and likelihood.
-        points: At least two checkpoints: flat vectors (D,) or state dicts. Of other entries of
-            state dicts, such as running statistics, those of F stay.
+        points: At least two checkpoints: flat vectors (D,), modules or state dicts. Of other
+            entries of state dicts, such as running statistics, those of F stay.
         relative_error: Of the whole length, at which refinement stops.
         evaluations: At how many points A may be evaluated beyond the first 96 of each segment.
 
@@ -80,13 +82,13 @@ def fisher_length(
         ParameterError: if a point does not fit the model or is not finite.
         ConsistencyError: if the error asked for is not reached.
     """
+    check_fisher(F)
+    points = listed(points)
     if len(points) < 2:
         raise choice_error("points", f"{len(points)} points", ["two points or more"])
-    if not (isinstance(relative_error, Real) and 0.0 < relative_error < 1.0):
-        raise choice_error("relative_error", relative_error, ["a number between 0 and 1"])
-    if not (isinstance(evaluations, Integral) and evaluations >= 0):
-        raise choice_error("evaluations", evaluations, ["a whole number, 0 or more"])
-    path = Speed(F, [flat_point(F, point) for point in points])
+    check_share("relative_error", relative_error)
+    check_whole("evaluations", evaluations, 0)
+    path = Speed(F, [flat_point(F, point, index) for index, point in enumerate(points)])
     order = count()
     pieces: list[tuple[float, int, Piece]] = []
     random = torch.Generator().manual_seed(0)
@@ -201,17 +203,10 @@ class Speed:
         return total
 
 
-def flat_point(F: Fisher, point: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """A checkpoint as a flat vector (D,) in float64.
+def flat_point(F: Fisher, point: Point, index: int) -> Tensor:
+    """A checkpoint as a flat vector (D,) in float64; an error says which point it was.
 
     Raises:
         ParameterError: if it does not fit the model or is not finite.
     """
-    found = F.problem.at(point).theta.to(F.device, torch.float64)
-    if not bool(torch.isfinite(found).all()):
-        raise ParameterError(
-            "A point of the path is not finite.",
-            "No path leads there.",
-            "Leave out checkpoints with NaN or infinite entries.",
-        )
-    return found
+    return at_point(F, point, f"Point {index}").problem.theta.to(F.device, torch.float64)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightlike.errors import CapacityError, ConsistencyError
 from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.geometry.share import entries_of
 from lightlike.metric.root import Root
 from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.memory import available_memory, format_bytes
@@ -66,6 +67,16 @@ class RowSpace(ABC):
     @abstractmethod
     def leverages(self) -> Tensor:
         """Diagonal of the projector on the row space, (D,)."""
+
+    def traces(self) -> dict[str, float]:
+        """Sums of `leverages` over each layer's coordinates."""
+        diagonal = self.leverages()
+        if self.root.layer is not None:
+            return {self.root.layer: float(diagonal.sum())}
+        return {
+            name: sum(float(diagonal[e.start : e.stop].sum()) for e in entries)
+            for name, entries in entries_of(self.root).items()
+        }
 
     @abstractmethod
     def invert(self, v: Tensor) -> Tensor:

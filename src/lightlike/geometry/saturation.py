@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from lightlike.errors import ChoiceError
+from lightlike.geometry.checks import check_fisher
 from lightlike.geometry.counting import ascending, demand_float64
 from lightlike.geometry.dimension import Dimension
 from lightlike.geometry.prefixes import Prefixes
 from lightlike.geometry.tables import cells, plain, render
 from lightlike.metric.fisher import Fisher
+from lightlike.numbers import check_seed, is_whole
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,13 @@ def saturation(
         memory: What may be used, in bytes or as "8 GB".
 
     Raises:
-        ChoiceError: if a size is not between 1 and N, or the model is evaluated in float32.
+        ChoiceError: if a size is no whole number from 1 to N, or the model is evaluated in float32.
         CapacityError: if neither the Gram matrix nor A fits in memory.
 
     Source: arXiv 1905.11027, for the bound.
     """
+    check_fisher(F)
+    check_seed(seed)
     demand_float64(F, "The saturation")
     total = F.problem.survey.observations
     chosen = _sizes(sizes, total)
@@ -139,14 +143,14 @@ def _sizes(sizes: Sequence[int] | None, total: int) -> list[int]:
             size /= 2.0**0.5
             found.add(max(1, round(size)))
         return sorted(found)
-    given = sorted({int(size) for size in sizes})
-    if not given or given[0] < 1 or given[-1] > total:
+    given = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else []
+    if not given or not all(is_whole(size) and 1 <= size <= total for size in given):
         raise ChoiceError(
-            f"sizes={list(sizes)!r} are not numbers of observations.",
+            f"sizes={sizes!r} are not numbers of observations.",
             f"Subsets are taken of the {total:,} that there are.",
             f"Give one or more whole numbers from 1 to {total:,}.",
         )
-    return given
+    return sorted({int(size) for size in given})
 
 
 def _point(prefixes: Prefixes, sizes: Sequence[int]) -> tuple[int, int] | None:

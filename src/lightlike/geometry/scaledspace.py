@@ -56,6 +56,10 @@ class ScaledRowSpace(GramRowSpace):
         reciprocal, _ = dpocon(self.factor.cpu().numpy().T, norm, uplo="U")
         return bool(size * EPS <= WELL_CONDITIONED * reciprocal)
 
+    def inverse(self) -> Tensor:
+        """N⁻¹ C⁻¹ N⁻¹."""
+        return torch.cholesky_inverse(self.factor) / self.norms[:, None] / self.norms
+
     def solve(self, u: Tensor) -> Tensor:
         """G⁻¹ u = N⁻¹ C⁻¹ N⁻¹ u."""
         norms = self.norms[:, None]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-
 import torch
 from torch import Tensor
 
 from lightlike.errors import (
     CapacityError,
+    ChoiceError,
     ConsistencyError,
     ModelError,
     PriorError,
     choice_error,
 )
+from lightlike.geometry.checks import check_fisher
 from lightlike.geometry.dimension import dimension_of
 from lightlike.geometry.iterative import IterativeRowSpace
 from lightlike.geometry.rowspace import ExplicitRowSpace, RowSpace
 from lightlike.geometry.scaledspace import by_gram
 from lightlike.geometry.tangent import Radical, Screen
 from lightlike.metric.fisher import Fisher
+from lightlike.numbers import check_whole, is_finite
 from lightlike.spectrum.rounding import EPS
+from lightlike.vectors import Vector, read_real
 
 METHODS = ("auto", "gram", "metric", "svd", "iterative")
 
@@ -29,7 +31,7 @@ def subspaces(
     F: Fisher,
     method: str = "auto",
     *,
-    precision: Tensor | float | None = None,
+    precision: Vector | float | None = None,
     tolerance: float | None = None,
     steps: int = 1000,
     memory: int | float | str | None = None,
@@ -64,8 +66,8 @@ def subspaces(
         CapacityError: if the exact route asked for does not fit in memory.
         ConsistencyError: if the numerical rank is another in the units of the precision.
     """
-    if not (isinstance(steps, Integral) and steps >= 1):
-        raise choice_error("steps", steps, ["a whole number, 1 or more"])
+    check_fisher(F)
+    check_whole("steps", steps, 1)
     if F.problem.dtype != torch.float64:
         raise choice_error("dtype", F.problem.dtype, ["'float64', which alone decides rank"])
     if F.root.precision > EPS:
@@ -78,7 +80,7 @@ def subspaces(
     weighted = F if weights is None else Fisher(F.root.scaled(weights))
     if method not in METHODS:
         raise choice_error("method", method, [repr(name) for name in METHODS])
-    share = isinstance(tolerance, Real) and 0.0 < tolerance < 1.0
+    share = is_finite(tolerance) and 0.0 < tolerance < 1.0
     if tolerance is not None and not (share and method == "iterative"):
         raise choice_error(
             "tolerance", tolerance, ["a number between 0 and 1, for method='iterative'", "None"]
@@ -113,18 +115,16 @@ def exact_rows(F: Fisher, method: str, memory: int | float | str | None) -> RowS
     return ExplicitRowSpace(F.root, decomposition)
 
 
-def resolve_precision(precision: Tensor | float, F: Fisher) -> Tensor:
+def resolve_precision(precision: Vector | float, F: Fisher) -> Tensor:
     """The diagonal of Σ^½, (D,), from that of Σ⁻¹.
 
     Raises:
         PriorError: if the shape is another, or an entry is not positive and finite.
     """
     size = F.shape[0]
-    try:
-        given = torch.as_tensor(precision)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise choice_error("precision", precision, ["numbers above 0, (D,) or one"]) from error
-    given = given.detach().to(F.device, torch.float64)
+    one = [precision] if is_finite(precision) else precision
+    given = read_real(one, "The precision", ChoiceError).to(F.device, torch.float64)
+    given = given[0] if one is not precision else given
     if given.shape not in ((), (size,)):
         raise PriorError(
             f"The precision has shape {tuple(given.shape)}, not ({size},).",

@@ -13,7 +13,9 @@ from lightlike.geometry.angles import complementary_angles, principal_angles
 from lightlike.geometry.dimension import Dimension
 from lightlike.geometry.membership import Criterion, Membership
 from lightlike.geometry.rowspace import RowSpace
-from lightlike.geometry.share import Share, share_of
+from lightlike.geometry.share import Share, entries_of, share_of
+from lightlike.numbers import is_finite, is_whole
+from lightlike.vectors import Vector, read_vectors
 
 CHANGES_NOTHING = Criterion(
     "‖A v‖ / (s_1 ‖v‖)",
@@ -57,6 +59,15 @@ def scaled(columns: Tensor) -> tuple[Tensor, Tensor]:
     return units, torch.ldexp(torch.ones_like(largest), exponents)
 
 
+def _tolerance(given: float | None, own: float) -> float:
+    """The tolerance that was given, or the subspace's own."""
+    if given is None:
+        return own
+    if not is_finite(given) or given < 0.0:
+        raise choice_error("tolerance", given, ["None", "a finite number, 0 or positive"])
+    return given
+
+
 class Subspace(ABC):
     """One of the two complementary subspaces of the tangent space R^D.
 
@@ -83,40 +94,40 @@ class Subspace(ABC):
         """How projections are made: "gram", "metric", "svd" or "iterative"."""
         return self.rows.method
 
-    def split(self, v: Tensor) -> Split:
+    def split(self, v: Vector) -> Split:
         """Take one vector (D,) or many (D, c) apart, with the residual that was reached.
 
         Raises:
-            ParameterError: if the shape is another or an entry is not finite.
+            ParameterError: if the shape is another or an entry is not a finite number.
             ConsistencyError: if the residual is above its tolerance.
         """
-        columns = self._columns(v)
+        columns, behind = self._read(v)
         units, sizes = scaled(columns)
         rest, residual, steps = self.rows.outside(self._down(units))
         rest = self._up(rest)
-        screen = ((units - rest) * sizes).reshape(columns.shape[:1] + v.shape[1:])
+        screen = ((units - rest) * sizes).reshape(len(columns), *behind)
         rest = (rest * sizes).reshape(screen.shape)
         return Split(rest, screen, residual, self.rows.tolerance, steps)
 
     @abstractmethod
-    def project(self, v: Tensor) -> Tensor:
+    def project(self, v: Vector) -> Tensor:
         """The part of one vector (D,) or of many (D, c) in this subspace.
 
         Raises:
-            ParameterError: if the shape is another or an entry is not finite.
+            ParameterError: if the shape is another or an entry is not a finite number.
             ConsistencyError: if a check against A itself fails.
         """
 
     @abstractmethod
-    def contains(self, v: Tensor, tolerance: float | None = None) -> Membership:
+    def contains(self, v: Vector, tolerance: float | None = None) -> Membership:
         """Whether a vector (D,) lies in this subspace."""
 
     @abstractmethod
     def share(self) -> Share:
-        """How it is spread over layers, parameters and coordinates; products with all of A's rows.
+        """How it is spread over layers; over parameters and coordinates when these are read.
 
-        The diagonal of the projector, of which the sums over layers divided by the dimension are
-        the layers' shares. It does not depend on the inner product's scale, and is in [0, 1].
+        Sums of the projector's diagonal P_ii, divided by the dimension. It does not depend on the
+        inner product's scale, and is in [0, 1].
         """
 
     def _screen_angles(self, other: Subspace) -> Tensor:
@@ -142,33 +153,22 @@ class Subspace(ABC):
         first, second = (side.rows.basis(side.rows.rank) for side in (self, other))
         return principal_angles(first, second)
 
-    def _columns(self, v: Tensor) -> Tensor:
-        """The vectors as a block (D, c) in float64."""
-        size = self.rows.root.shape[1]
-        if v.ndim not in (1, 2) or v.shape[0] != size:
-            raise ParameterError(
-                f"The vector has shape {tuple(v.shape)}, not ({size},) or ({size}, c).",
-                "A tangent vector has one number for every selected parameter.",
-                "Flatten parameters in the model's order, as `F.problem.selection.flatten` does.",
-            )
-        columns = v.detach().to(self.rows.root.device, torch.float64).reshape(size, -1)
-        if not bool(torch.isfinite(columns).all()):
-            raise ParameterError(
-                "The vector has an entry that is not finite.",
-                "Its projection would be NaN everywhere.",
-                "Give finite numbers.",
-            )
-        return columns
+    def _read(self, v: Vector) -> tuple[Tensor, tuple[int, ...]]:
+        """The vectors as a block (D, c) in float64, and the shape behind D that they came with."""
+        root = self.rows.root
+        found = read_vectors(v, root.shape[1], root.device)
+        return found.reshape(len(found), -1), tuple(found.shape[1:])
 
-    def _single(self, v: Tensor) -> Tensor:
+    def _single(self, v: Vector) -> Tensor:
         """The vector as a column (D, 1)."""
-        if v.ndim != 1:
+        column, behind = self._read(v)
+        if behind:
             raise ParameterError(
-                f"The vector has shape {tuple(v.shape)}.",
+                f"The vector has shape {(len(column), *behind)}.",
                 "Whether a vector is contained is asked of one at a time.",
                 "Give one vector (D,).",
             )
-        return self._columns(v)
+        return column
 
     def _down(self, columns: Tensor) -> Tensor:
         """Σ^-½ v: coordinates in which the screen is the row space of A Σ^½."""
@@ -191,16 +191,16 @@ class Radical(Subspace):
         """D − d̂."""
         return self.rows.root.shape[1] - self.rows.rank
 
-    def project(self, v: Tensor) -> Tensor:
+    def project(self, v: Vector) -> Tensor:
         """The part of v (D,) or (D, c) in the radical, v − P v; ‖A (v − P v)‖ is about eps s_1 ‖v‖.
 
         Raises:
-            ParameterError: if the shape is another or an entry is not finite.
+            ParameterError: if the shape is another or an entry is not a finite number.
             ConsistencyError: if A sees more of it than the tolerance of the rank.
         """
         return self.split(v).radical
 
-    def contains(self, v: Tensor, tolerance: float | None = None) -> Membership:
+    def contains(self, v: Vector, tolerance: float | None = None) -> Membership:
         """Whether ‖A v‖ ≤ tolerance · s_1 ‖v‖, s_1 the largest singular value of A.
 
         It is relative to the change that the steepest direction of the same length makes.
@@ -211,9 +211,7 @@ class Radical(Subspace):
         """
         column = self._down(scaled(self._single(v))[0])
         residual = float(self.rows.residuals(column, column))
-        return CHANGES_NOTHING.judge(
-            residual, self.rows.tolerance if tolerance is None else tolerance
-        )
+        return CHANGES_NOTHING.judge(residual, _tolerance(tolerance, self.rows.tolerance))
 
     def basis(self) -> Tensor:
         """An orthonormal basis (D, D − d̂), in the inner product that was chosen.
@@ -237,8 +235,11 @@ class Radical(Subspace):
         return complementary_angles(angles, min(self.dimension, other.dimension))
 
     def share(self) -> Share:
-        """How it is spread: the diagonal of I − P, and its sums."""
-        return share_of(self.rows.root, 1.0 - self.rows.leverages(), self.dimension)
+        """How it is spread: sums of the diagonal of I − P."""
+        rows, traces = self.rows, self.rows.traces()
+        for name, entries in entries_of(rows.root).items():
+            traces[name] = sum(entry.size for entry in entries) - traces[name]
+        return share_of(rows.root, traces, lambda: 1.0 - rows.leverages(), self.dimension)
 
 
 class Screen(Subspace):
@@ -249,16 +250,16 @@ class Screen(Subspace):
         """d̂."""
         return self.rows.rank
 
-    def project(self, v: Tensor) -> Tensor:
+    def project(self, v: Vector) -> Tensor:
         """The part of v (D,) or (D, c) in the screen, P v.
 
         Raises:
-            ParameterError: if the shape is another or an entry is not finite.
+            ParameterError: if the shape is another or an entry is not a finite number.
             ConsistencyError: if A sees more of v − P v than the tolerance of the rank.
         """
         return self.split(v).screen
 
-    def contains(self, v: Tensor, tolerance: float | None = None) -> Membership:
+    def contains(self, v: Vector, tolerance: float | None = None) -> Membership:
         """Whether ‖v − P v‖ ≤ tolerance · ‖v‖, in the norm of the inner product that was chosen.
 
         Args:
@@ -270,7 +271,7 @@ class Screen(Subspace):
         rest, _, _ = self.rows.outside(column)
         size = float(column.norm())
         residual = float(rest.norm()) / size if size else 0.0
-        return IN_THE_SCREEN.judge(residual, self.rows.turning if tolerance is None else tolerance)
+        return IN_THE_SCREEN.judge(residual, _tolerance(tolerance, self.rows.turning))
 
     def basis(self, k: int | None = None) -> Tensor:
         """Singular vectors v_k = Aᵀ u_k / s_k in descending order, (D, d̂), or the first k.
@@ -287,7 +288,7 @@ class Screen(Subspace):
         """Bᵀ Î B in the basis B of `basis`, (d̂, d̂): diagonal, with the eigenvalues."""
         return torch.diag(self.rows.singular_values[: self._count(k)].square())
 
-    def solve(self, v: Tensor) -> Tensor:
+    def solve(self, v: Vector) -> Tensor:
         """Î⁺ v for one vector (D,) or many (D, c): x in the screen with Î x = Pᵀ v.
 
         For a gradient v it is the natural gradient. P is symmetric unless a precision was given.
@@ -295,18 +296,21 @@ class Screen(Subspace):
         vectors are held, else to 1e-16 (s_1/s_d)², but to 1e-2 at least; or as the iteration's
         tolerance says.
         """
-        units, sizes = scaled(self._columns(v))
-        return (self._up(self.rows.invert(self._up(units))) * sizes).reshape(v.shape)
+        columns, behind = self._read(v)
+        units, sizes = scaled(columns)
+        found = self._up(self.rows.invert(self._up(units))) * sizes
+        return found.reshape(len(columns), *behind)
 
-    def norm(self, v: Tensor) -> Tensor:
+    def norm(self, v: Vector) -> Tensor:
         """√(vᵀ Î v) = ‖A v‖ of one vector (D,), a scalar, or of many (D, c), (c,)."""
-        norms: Tensor = torch.linalg.vector_norm(self._image(v), dim=0)
-        return norms.reshape(v.shape[1:])
+        image, behind = self._image(v)
+        norms: Tensor = torch.linalg.vector_norm(image, dim=0)
+        return norms.reshape(behind)
 
-    def inner(self, u: Tensor, v: Tensor) -> Tensor:
+    def inner(self, u: Vector, v: Vector) -> Tensor:
         """The scalar uᵀ Î v; of blocks (D, c) and (D, c') all products, (c, c')."""
-        found = self._image(u).T @ self._image(v)
-        return found.reshape((*u.shape[1:], *v.shape[1:]))
+        (first, ahead), (second, behind) = self._image(u), self._image(v)
+        return (first.T @ second).reshape(ahead + behind)
 
     def angles(self, other: Screen) -> Tensor:
         """Principal angles to another point's screen, radians, ascending: min(d̂, d̂').
@@ -321,16 +325,18 @@ class Screen(Subspace):
         return self._screen_angles(other)
 
     def share(self) -> Share:
-        """How it is spread: the diagonal of P, and its sums."""
-        return share_of(self.rows.root, self.rows.leverages(), self.dimension)
+        """How it is spread: sums of the diagonal of P."""
+        rows = self.rows
+        return share_of(rows.root, rows.traces(), rows.leverages, self.dimension)
 
-    def _image(self, v: Tensor) -> Tensor:
-        """A v, (K, c)."""
-        return self.rows.root.mv(self._down(self._columns(v)))
+    def _image(self, v: Vector) -> tuple[Tensor, tuple[int, ...]]:
+        """A v, (K, c), and the shape of v behind D."""
+        columns, behind = self._read(v)
+        return self.rows.root.mv(self._down(columns)), behind
 
     def _count(self, k: int | None) -> int:
         if k is None:
             return self.dimension
-        if not 0 <= k <= self.dimension:
+        if not is_whole(k) or not 0 <= k <= self.dimension:
             raise choice_error("k", k, [f"0 to {self.dimension}", "None for all"])
         return k

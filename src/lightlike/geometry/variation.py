@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightlike.errors import ChoiceError, LightlikeError
+from lightlike.errors import ChoiceError, choice_error
+from lightlike.geometry.checks import at_point, check_fisher, each
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.geometry.tables import cells, plain, render
 from lightlike.metric.fisher import Fisher
+from lightlike.numbers import check_positive, check_seed, check_whole
+from lightlike.problem.parameters import Point
 
-Point = Tensor | Mapping[str, Tensor]
 REGIONS = ("ball", "sphere")
 
 
@@ -149,7 +151,7 @@ def dimension_path(
 
     Args:
         F: From `lightlike.fisher`: the model, data and likelihood; its own point is not counted.
-        points: Flat vectors (D,) or state dicts, as `Fisher.at` takes them; see also
+        points: Flat vectors (D,), modules or state dicts, as `Fisher.at` takes them; see also
             `lightlike.between`. They are read one at a time.
         method: "auto", "gram", "metric" or "svd", as in `lightlike.spectrum`.
         memory: What may be used, in bytes or as "8 GB".
@@ -161,10 +163,11 @@ def dimension_path(
 
     Source: arXiv 1905.11027, where the dimension varies with θ.
     """
+    check_fisher(F)
     dimensions, distances = [], []
     first: Tensor | None = None
-    for index, point in enumerate(points):
-        there = _there(F, point, f"Point {index}")
+    for index, point in enumerate(each(points)):
+        there = at_point(F, point, f"Point {index}")
         theta = there.problem.theta
         first = theta if first is None else first
         dimensions.append(dimension_of(there.decomposition(method, memory).spectrum))
@@ -187,27 +190,23 @@ def between(F: Fisher, other: Fisher | Point, steps: int) -> list[Tensor]:
 
     Args:
         F: Where the line begins.
-        other: Where it ends: another Fisher matrix of the same architecture, a flat vector (D,) or
-            a state dict.
+        other: Where it ends: another Fisher matrix of the same architecture, a flat vector (D,), a
+            module or a state dict.
         steps: Number of points, two or more.
 
     Returns:
         Flat vectors (D,), float64.
 
     Raises:
-        ChoiceError: if there are fewer than two steps.
+        ChoiceError: if the steps are no whole number, or fewer than two.
         ParameterError: if the ends do not have the same parameters.
     """
-    if steps < 2:
-        raise ChoiceError(
-            f"steps={steps} does not make a line.",
-            "Both ends are among the points.",
-            "Ask for two or more.",
-        )
+    check_fisher(F)
+    check_whole("steps", steps, 2)
     start = F.problem.theta
     if isinstance(other, Fisher):
         other = other.problem.selection.split(other.problem.theta)
-    end = _there(F, other, "The end of the line").problem.theta
+    end = at_point(F, other, "The end of the line").problem.theta
     line = [start + j / (steps - 1) * (end - start) for j in range(steps - 1)]
     return [*line, end.clone()]
 
@@ -240,12 +239,12 @@ def dimension_near(
         ChoiceError: if the radius is not positive, there are no draws or the region is unknown.
         ModelError: if the outputs are not finite at some point.
     """
-    if not 0.0 < radius < float("inf") or draws < 1 or region not in REGIONS:
-        raise ChoiceError(
-            f"radius={radius!r}, draws={draws!r}, region={region!r} describe no neighbourhood.",
-            "Points are drawn from it at random.",
-            "Give a positive finite radius, one or more draws, and region 'ball' or 'sphere'.",
-        )
+    check_fisher(F)
+    check_positive("radius", radius)
+    check_whole("draws", draws, 1)
+    check_seed(seed)
+    if region not in REGIONS:
+        raise choice_error("region", region, [repr(name) for name in REGIONS])
     generator = torch.Generator().manual_seed(seed)
     points = (_draw(F.problem.theta, radius, region, generator) for _ in range(draws))
     path = dimension_path(F, points, method, memory=memory)
@@ -262,11 +261,3 @@ def _draw(theta: Tensor, radius: float, region: str, generator: torch.Generator)
         radius *= float(share) ** (1.0 / len(theta))
     step: Tensor = radius * direction / direction.norm()
     return theta + step.to(theta.device)
-
-
-def _there(F: Fisher, point: Point, name: str) -> Fisher:
-    """F at another point; an error says which point it was."""
-    try:
-        return F.at(point)
-    except LightlikeError as error:
-        raise type(error)(f"{name}: {error.what}", error.why, error.remedy) from error

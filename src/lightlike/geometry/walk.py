@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -58,7 +59,7 @@ class Walk:
         theta: Where it ended, (D,) float64.
         objective: Name of the objective.
         steps: The start and every point after it.
-        stopped: Why it ended.
+        stopped: Why it ended, in half a sentence.
         budget: Bound on the divergence, nats per observation.
         epsilon: ε of the last step: eigenvalues well below it were left free.
         divergence_kind: "exact", or "second-order" for a likelihood without a closed form.
@@ -118,7 +119,8 @@ class Walk:
         first, last = self.steps[0], self.steps[-1]
         kind = "" if self.divergence_kind == "exact" else f" ({self.divergence_kind})"
         lines = [
-            f"walk: {self.objective}, {len(self.steps) - 1} steps, {self.stopped}",
+            f"walk: {self.objective}, {len(self.steps) - 1} steps",
+            *_wrapped("  stopped      ", f"{self.stopped}."),
             f"  objective    {first.objective:.6g} -> {last.objective:.6g}",
             f"  |θ|²         {first.squared_norm:.6g} -> {last.squared_norm:.6g}",
             f"  zeros        {first.zeros:,} -> {last.zeros:,} of {len(self.theta):,}",
@@ -134,3 +136,9 @@ class Walk:
                     line += f", accuracy {found.accuracy_before:.4f} -> {found.accuracy_after:.4f}"
                 lines.append(line)
         return "\n".join(lines)
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    """A label and a text beside it, in lines of 100 characters."""
+    indent = " " * len(label)
+    return textwrap.wrap(text, 100, initial_indent=label, subsequent_indent=indent)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightlike.errors import choice_error
 from lightlike.length.description import UNITS, check_units
-from lightlike.length.numbers import check_positive, check_whole
+from lightlike.numbers import check_positive, check_whole
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import ChoiceError, choice_error
-from lightlike.length.numbers import is_whole
 from lightlike.length.prior import ResolvedPrior
+from lightlike.numbers import is_whole
 from lightlike.problem.problem import Problem
 
 

@@ -14,9 +14,9 @@ from scipy.stats import chi2
 from torch import Tensor, nn
 
 from lightlike.errors import PriorError, choice_error
-from lightlike.length.numbers import check_whole, is_finite
 from lightlike.length.prior import Mean, Prior, named_mean, named_vector
 from lightlike.length.schemes import Scheme, hosts, pretrained_scheme, scheme_of
+from lightlike.numbers import check_whole, is_finite
 from lightlike.problem.isolation import isolated
 from lightlike.problem.parameters import Entry
 from lightlike.problem.problem import Problem

@@ -21,10 +21,10 @@ from lightlike.length.description import DescriptionLength
 from lightlike.length.draws import LogMean, check_draws, check_precision, prior_draws
 from lightlike.length.evidence import settle
 from lightlike.length.gaussian import expand, razor_under
-from lightlike.length.numbers import check_positive, check_seed
 from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
+from lightlike.numbers import check_positive, check_seed
 from lightlike.spectrum.decomposition import decompose
 
 # Effective draws below which, and standard errors above which, in nats, an estimate says nothing.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import PriorError, choice_error
-from lightlike.length.numbers import is_finite
 from lightlike.length.prior import Mean, Prior, named_mean
+from lightlike.numbers import is_finite
 from lightlike.problem.parameters import Entry, Selection
 
 EVIDENCE = "evidence"

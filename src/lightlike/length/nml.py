@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightlike.errors import DataError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
-from lightlike.length.numbers import check_positive, is_whole
+from lightlike.numbers import check_positive, is_whole
 from lightlike.problem.likelihoods import Bernoulli, Categorical
 from lightlike.problem.problem import Problem
 

@@ -20,12 +20,12 @@ from torch import Tensor
 from lightlike.errors import CapacityError, ParameterError, choice_error
 from lightlike.length.evidence import settle
 from lightlike.length.gaussian import Expansion, expand, in_prior_units, scaled_by
-from lightlike.length.numbers import check_seed, is_whole
 from lightlike.length.observed import require_labels
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.roots import inverse_roots
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
+from lightlike.numbers import check_seed, is_whole
 
 # Draws made together; a part of what the seed means.
 TOGETHER = 32

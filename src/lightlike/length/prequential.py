@@ -25,9 +25,9 @@ from lightlike import store
 from lightlike.errors import StoreError, UndefinedError, choice_error
 from lightlike.length.codelength import CodeLength
 from lightlike.length.likeness import digest_of_function
-from lightlike.length.numbers import is_whole
 from lightlike.length.sequence import Sequence as Items
 from lightlike.length.sequence import code, inputs_of, read_sequence, seeded
+from lightlike.numbers import is_whole
 from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
 from lightlike.progress import Progress
 

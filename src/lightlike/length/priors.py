@@ -11,8 +11,8 @@ from torch import Tensor
 from lightlike.errors import PriorError, choice_error
 from lightlike.length.initialisation import FromInitialisation
 from lightlike.length.layerwise import PerLayer
-from lightlike.length.numbers import is_finite
 from lightlike.length.prior import Mean, Prior, ResolvedPrior, named_mean, named_vector
+from lightlike.numbers import is_finite
 from lightlike.problem.parameters import Selection
 
 __all__ = [

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import PriorError, SamplingError, choice_error
-from lightlike.length.numbers import check_positive, check_whole, is_finite
 from lightlike.length.priors import Prior
 from lightlike.metric.fisher import Fisher
+from lightlike.numbers import check_positive, check_whole, is_finite
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
 

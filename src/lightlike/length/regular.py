@@ -18,12 +18,12 @@ from torch import Tensor
 from lightlike.errors import CapacityError, UndefinedError, choice_error
 from lightlike.length.arguments import check_fisher
 from lightlike.length.codelength import CodeLength
-from lightlike.length.numbers import check_seed, check_whole, is_finite
 from lightlike.length.observed import observe, require_labels, require_second_derivatives
 from lightlike.length.prior import named_vector
 from lightlike.length.volume import Region, Volume
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.product import twice
+from lightlike.numbers import check_seed, check_whole, is_finite
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightlike.errors import ChoiceError
-from lightlike.length.numbers import check_positive, check_whole
+from lightlike.numbers import check_positive, check_whole
 from lightlike.spectrum.density import Density
 from lightlike.spectrum.estimate import Estimate
 

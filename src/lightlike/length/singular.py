@@ -27,10 +27,10 @@ from lightlike.length.convergence import (
     potential_scale_reduction,
 )
 from lightlike.length.langevin import walk
-from lightlike.length.numbers import check_positive, check_seed, check_whole
 from lightlike.length.potential import Potential
 from lightlike.length.sampling import sample
 from lightlike.metric.root import Root
+from lightlike.numbers import check_positive, check_seed, check_whole
 from lightlike.problem.draws import Draws
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem

@@ -31,11 +31,11 @@ from lightlike.length.gaussian import (
     scaled_by,
     shift_frozen,
 )
-from lightlike.length.numbers import check_seed
 from lightlike.length.posteriors import Laplace, MeanField, Posterior, Screen, squared_columns
 from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
+from lightlike.numbers import check_seed
 
 POSTERIORS = ("laplace", "mean_field", "screen")
 # Bytes of deviations at a time.

@@ -115,7 +115,7 @@ class Capture(TorchFunctionMode):
 
     def _pass(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A call that is not captured; what functions written in Python call inside may be."""
-        func = steady(func)
+        func = unwarned(steady(func))
         if (
             isinstance(func, FunctionType)
             and func.__module__ == "torch.nn.functional"
@@ -163,6 +163,19 @@ def unguarded(func: FunctionType) -> Callable[..., Any]:
     copy = FunctionType(func.__code__, inner, func.__name__, func.__defaults__, func.__closure__)
     copy.__kwdefaults__ = func.__kwdefaults__
     return copy
+
+
+def unwarned(func: Callable[..., Any]) -> Callable[..., Any]:
+    """A function without a warning that would name the line here in place of the model's own.
+
+    `x.T` of a vector or of a tensor of three or more axes is deprecated; the model's author is told
+    so when the model runs by itself.
+    """
+    return _turned if func == Tensor.T.__get__ else func  # type: ignore[attr-defined]
+
+
+def _turned(x: Tensor, *_: Any) -> Tensor:
+    return x.permute(*reversed(range(x.ndim)))
 
 
 def _nobody(*_: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,10 +21,12 @@ from lightlike.metric.products.operator import Products
 from lightlike.metric.root import Root
 from lightlike.metric.sketch import SketchedFisher
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.problem.parameters import Point
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition, decompose
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.sketch import Sketch
+from lightlike.vectors import Vector, read_vectors
 
 
 class Fisher:
@@ -125,16 +127,16 @@ class Fisher:
         """
         return blocks(self.root, self.decomposition, by, resolve_memory(memory))
 
-    def at(self, theta: Tensor | Mapping[str, Tensor]) -> Fisher:
+    def at(self, theta: Point) -> Fisher:
         """Î of the same model, data and likelihood at another point θ.
 
         Args:
-            theta: The selected parameters as a flat vector (D,) in the model's order, or a state
-                dict, such as a checkpoint, with all of them; other parameters and buffers in it
-                are taken too.
+            theta: The selected parameters as a flat vector (D,) in the model's order, or a module
+                or state dict, such as a checkpoint, with all of them; other parameters and buffers
+                in it are taken too.
 
         Raises:
-            ParameterError: if something is missing, unknown or of another shape.
+            ParameterError: if something is missing, unknown, of another shape or not finite.
             ModelError: if the model's outputs are not finite there.
         """
         return Fisher(Root(self.problem.at(theta), self.root.weights, self.root.layer))
@@ -159,12 +161,16 @@ class Fisher:
         """Where the model is."""
         return self.root.device
 
-    def __matmul__(self, v: Tensor) -> Tensor:
+    def __matmul__(self, v: Vector) -> Tensor:
         """Î v for one vector (D,) or a block (D, c); see `products` for many of them.
 
         A Jacobian-vector and a vector-Jacobian product each, or through rows of A where a block is
         wider than an observation has rows. In float32 always the latter.
+
+        Raises:
+            ParameterError: if v has another shape, or is not finite and real.
         """
+        v = read_vectors(v, self.shape[1], self.device)
         few = v.ndim == 1 or v.shape[-1] <= self.problem.survey.rank
         if self.problem.dtype != torch.float64 or not few:
             return self.root.rmv(self.root.mv(v))

@@ -16,8 +16,9 @@ from lightlike.problem.data import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.problem import Problem
 
-# Relative error of a directional derivative by differences; kinks of ReLU networks stay below.
-HONEST = 0.01
+# Relative error of a directional derivative by differences, below which it is one; and a step at
+# which ReLU networks have few kinks left where they had too many.
+HONEST, SHORT = 0.01, 1e-8
 
 Targets = Sequence[GradientEdge | Tensor]
 

@@ -18,7 +18,7 @@ from lightlike.metric.gram import add_gram, add_square, mirror
 from lightlike.metric.jacobian import whitened_vjp
 from lightlike.metric.rounding import PROBES, Probe, bounds, norm_bounds, signs
 from lightlike.metric.sweep import Sweep
-from lightlike.metric.transposed import Transposed, on_numpy
+from lightlike.metric.transposed import Transposed, linear_operator
 from lightlike.metric.units import Unit
 from lightlike.metric.witness import Witness
 from lightlike.problem.isolation import isolated
@@ -26,6 +26,7 @@ from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import available_memory
 from lightlike.spectrum.operator import Cost
 from lightlike.spectrum.rounding import Rounding
+from lightlike.vectors import Vector, read_rows, read_vectors
 
 # Bytes of a slab of explicitly written rows.
 SLAB = 128 << 20
@@ -123,9 +124,14 @@ class Root:
         weights = weights if self.weights is None else self.weights * weights
         return Root(self.problem, weights, self.layer, self.sweep)
 
-    def mv(self, v: Tensor) -> Tensor:
-        """A v for one vector (D,) or a block (D, c): (K,) or (K, c)."""
-        given = columns = self._columns(v, self.shape[1])
+    def mv(self, v: Vector) -> Tensor:
+        """A v for one vector (D,) or a block (D, c): (K,) or (K, c).
+
+        Raises:
+            ParameterError: if v has another shape, or is not finite and real.
+        """
+        vectors = read_vectors(v, self.shape[1], self.device)
+        given = columns = vectors.reshape(len(vectors), -1)
         if self.weights is not None:
             columns = columns * self.weights[:, None]
         parts = [
@@ -145,17 +151,22 @@ class Root:
         image = self._mine(witness.image)
         scale = self._size(witness) * float(given.norm())
         witness.confirm("A v", witness.u @ result, image @ given, scale)
-        return result[:, 0] if v.ndim == 1 else result
+        return result.reshape(len(result), *vectors.shape[1:])
 
-    def rmv(self, u: Tensor) -> Tensor:
-        """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
-        columns = self._columns(u, self.shape[0])
+    def rmv(self, u: Vector) -> Tensor:
+        """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c).
+
+        Raises:
+            DataError: if u has another shape, or is not finite and real.
+        """
+        vectors = read_rows(u, self.shape[0], self.device)
+        columns = vectors.reshape(len(vectors), -1)
         # One combination of whole rows is ordinary differentiation; but in float32 not quite Aᵀ.
         plain = columns.shape[1] == 1 and self.layer is None and self._probe() is None
         result = self._pull_one(columns) if plain else self._pull_many(columns)
         if self.weights is not None:
             result *= self.weights[:, None]
-        return result[:, 0] if u.ndim == 1 else result
+        return result.reshape(len(result), *vectors.shape[1:])
 
     def footprint(self, budget: float | None = None, rows: int | None = None) -> Footprint:
         """What `gram` takes within a budget of bytes; nine tenths of what there is unless given."""
@@ -258,7 +269,7 @@ class Root:
         unit[start : start + rank] = torch.eye(rank, dtype=torch.float64, device=self.device)
         return self.rmv(unit).T
 
-    def __matmul__(self, v: Tensor) -> Tensor:
+    def __matmul__(self, v: Vector) -> Tensor:
         return self.mv(v)
 
     @property
@@ -268,11 +279,7 @@ class Root:
 
     def to_scipy(self) -> LinearOperator:
         """A as a SciPy linear operator on float64 NumPy vectors."""
-        product, transposed = on_numpy(self.mv, self.device), on_numpy(self.rmv, self.device)
-        return LinearOperator(
-            self.shape, matvec=product, rmatvec=transposed, matmat=product, rmatmat=transposed,
-            dtype="float64",
-        )  # fmt: skip
+        return linear_operator(self, self.device)
 
     def _blocks(self, stage: str) -> Iterator[Block]:
         """Blocks with all units' factors, unweighted."""
@@ -292,8 +299,8 @@ class Root:
     def _note_rounding(self, image: Tensor, product: Tensor | None = None) -> None:
         """Hold ÃᵀU (D, P) against AᵀU in float64, and note (M̃ − ÃÃᵀ)U."""
         exact = torch.stack([self._mine(column) for column in self.sweep.exact_image.T], 1)
-        rank, unit = min(self.shape), self.sweep.reference_precision
-        self.rounding = bounds(image - exact, product, rank, unit)
+        unit = self.sweep.reference_precision
+        self.rounding = bounds(image - exact, product, min(self.shape), unit)
 
     def _mine(self, image: Tensor) -> Tensor:
         """Aᵀ u for this root from that for all columns without weights."""
@@ -322,29 +329,22 @@ class Root:
         }
         return Block(block.samples, block.per_sample, factors, block.keep)
 
-    def _columns(self, v: Tensor, length: int) -> Tensor:
-        if v.ndim not in (1, 2) or v.shape[0] != length:
-            raise ValueError(f"expected ({length},) or ({length}, c), got {tuple(v.shape)}")
-        return v.detach().to(self.device, torch.float64).reshape(length, -1)
-
     def _pull_many(self, columns: Tensor) -> Tensor:
         with isolated(self.problem.dtype):
             out = columns.new_zeros(columns.shape[1], self.shape[1])
         start = 0
         for block in self._blocks("Aᵀ u"):
-            inner = block.inward(columns[start : start + block.rows])
-            start += block.rows
+            inner, start = block.inward(columns[start : start + block.rows]), start + block.rows
             for unit, factor in block.factors.items():
                 unit.scatter(factor.to(torch.float64).pull(inner).T, out)
         return out.T
 
     def _pull_one(self, columns: Tensor) -> Tensor:
-        problem = self.problem
         start = 0
         with isolated(self.problem.dtype):
             out = columns.new_zeros(self.shape[1])
-            for _, outputs in problem.sweep("Aᵀ u"):
-                stop = start + outputs.count * problem.survey.rank
-                out += whitened_vjp(problem, outputs, columns[start:stop, 0])
+            for _, outputs in self.problem.sweep("Aᵀ u"):
+                stop = start + outputs.count * self.problem.survey.rank
+                out += whitened_vjp(self.problem, outputs, columns[start:stop, 0])
                 start = stop
         return out[:, None]

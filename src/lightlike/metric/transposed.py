@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 FloatArray = NDArray[np.float64]
@@ -48,6 +49,15 @@ class Transposed:
     def rmv(self, v: Tensor) -> Tensor:
         """A v."""
         return self.T.mv(v)
+
+
+def linear_operator(root: Products, device: torch.device) -> LinearOperator:
+    """A as a SciPy linear operator on float64 NumPy vectors."""
+    product, transposed = on_numpy(root.mv, device), on_numpy(root.rmv, device)
+    return LinearOperator(
+        root.shape, matvec=product, rmatvec=transposed, matmat=product, rmatmat=transposed,
+        dtype="float64",
+    )  # fmt: skip
 
 
 def on_numpy(

@@ -8,12 +8,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from lightlike.errors import ParameterError
+from lightlike.vectors import Vector, check_finite, is_vector, read_real
+
+# What tells a point of parameter space: a flat vector (D,), a state dict or a module.
+Point = Vector | Mapping[str, Tensor] | nn.Module
 
 
 @dataclass(frozen=True)
@@ -111,31 +116,43 @@ def select(model: nn.Module, parameters: str | Sequence[str] | None = None) -> S
 
 
 def point(
-    theta: Tensor | Mapping[str, Tensor],
+    theta: Point,
     selection: Selection,
     present: Mapping[str, Tensor],
     slots: Mapping[str, str],
 ) -> dict[str, Tensor]:
-    """Another point's tensors by canonical name, from a flat vector (D,) or a state dict.
+    """Another point's tensors by canonical name, from a flat vector (D,), a module or a state dict.
 
     Args:
-        theta: The vector, or the state dict; it may name a tied parameter by any of its names.
+        theta: The vector, the module or its state dict; it may name a tied parameter by any of its
+            names.
         selection: The selected parameters, all of which a state dict must give.
         present: The tensors of the present point, by canonical name.
         slots: The canonical name of each name.
 
     Raises:
-        ParameterError: if something is missing, unknown or of another shape.
+        ParameterError: if something is missing, unknown or of another shape, or a selected
+            parameter is not finite.
     """
-    if isinstance(theta, Tensor):
-        if theta.shape != (selection.size,):
+    if is_vector(theta):
+        vector = read_real(theta, "The point", ParameterError)
+        if vector.shape != (selection.size,):
             raise ParameterError(
-                f"The point has shape {tuple(theta.shape)}, not ({selection.size},).",
+                f"The point has shape {tuple(vector.shape)}, not ({selection.size},).",
                 "It needs one number for every selected parameter.",
                 "Give them in the order of the model's parameters, or give a state dict.",
             )
-        return dict(selection.split(theta))
-    found: dict[str, Tensor] = {}
+        check_finite(vector, "The point", ParameterError)
+        return dict(selection.split(vector))
+    if isinstance(theta, nn.Module):
+        theta = theta.state_dict()
+    if not isinstance(theta, Mapping):
+        raise ParameterError(
+            f"The point is a {type(theta).__name__}.",
+            "It needs one number for every selected parameter.",
+            "Give a flat vector (D,), a state dict, or a module of the same architecture.",
+        )
+    found = {}
     for given, value in theta.items():
         name = slots.get(given)
         if name is None:
@@ -144,14 +161,7 @@ def point(
                 "It belongs to another model.",
                 "Give a state dict of a model of the same architecture.",
             )
-        if value.shape != present[name].shape:
-            raise ParameterError(
-                f"The state dict's {given!r} has shape {tuple(value.shape)}, the model's "
-                f"{tuple(present[name].shape)}.",
-                "They must correspond entry by entry.",
-                "Give a state dict of a model of the same architecture.",
-            )
-        found[name] = value
+        found[name] = _entry(given, value, present[name])
     missing = [entry.name for entry in selection.entries if entry.name not in found]
     if missing:
         raise ParameterError(
@@ -159,7 +169,24 @@ def point(
             "A point of parameter space has a value for every selected parameter.",
             "Give a full state dict, or a flat vector.",
         )
+    for entry in selection.entries:
+        check_finite(found[entry.name], f"The point's {entry.name!r}", ParameterError)
     return found
+
+
+def _entry(given: str, value: Any, present: Tensor) -> Tensor:
+    """A tensor of a state dict, of the present one's shape."""
+    # A buffer may hold anything; numbers are read as such.
+    same = isinstance(value, Tensor) and value.dtype == present.dtype and not value.is_meta
+    tensor = value if same else read_real(value, f"The state dict's {given!r}", ParameterError)
+    if tensor.shape != present.shape:
+        raise ParameterError(
+            f"The state dict's {given!r} has shape {tuple(tensor.shape)}, the model's "
+            f"{tuple(present.shape)}.",
+            "They must correspond entry by entry.",
+            "Give a state dict of a model of the same architecture.",
+        )
+    return tensor
 
 
 def _chosen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from lightlike.problem.draws import Draws
 from lightlike.problem.evaluation import Evaluator, Outputs, checksum
 from lightlike.problem.isolation import isolated
 from lightlike.problem.likelihoods import Likelihood, resolve_likelihood
-from lightlike.problem.parameters import point, select
+from lightlike.problem.parameters import Point, point, select
 from lightlike.problem.precision import resolve_dtype
 from lightlike.problem.survey import Survey, changed, check_batch, count, take_survey
 from lightlike.progress import Progress
@@ -90,16 +90,17 @@ class Problem:
         with torch.inference_mode(False):
             return self.selection.flatten(self._exact.leaves).detach()
 
-    def at(self, theta: Tensor | Mapping[str, Tensor]) -> Problem:
+    def at(self, theta: Point) -> Problem:
         """The same model, data and likelihood at another point.
 
         Args:
-            theta: The selected parameters as a flat vector (D,), or a state dict with all of them;
-                other parameters and buffers in it, such as running statistics, are taken too.
+            theta: The selected parameters as a flat vector (D,), or a module or state dict with all
+                of them; other parameters and buffers in it, such as running statistics, are taken
+                too.
 
         Raises:
-            ParameterError: if the vector or a tensor has another shape, or a name is missing or
-                unknown.
+            ParameterError: if the vector or a tensor has another shape, a name is missing or
+                unknown, or a selected parameter is not finite.
         """
         values = point(theta, self.selection, self._exact.values, self._exact.slots)
         clone = copy.copy(self)

@@ -16,6 +16,7 @@ from lightlike.geometry.symmetry.layers import (
     AXES,
     added_product,
     batch_normalisation,
+    bilinear,
     convolution,
     embedding,
     gain,
@@ -56,8 +57,11 @@ MEANS = (
 CURVES = (
     "tanh", "sigmoid", "logsigmoid", "log_sigmoid", "gelu", "silu", "mish", "softplus", "elu",
     "celu", "selu", "relu6", "hardtanh", "hardsigmoid", "hardswish", "softsign", "tanhshrink",
-    "sin", "cos", "exp", "square", "erf", "softshrink", "hardshrink",
+    "sin", "cos", "exp", "erf", "softshrink", "hardshrink",
 )  # fmt: skip
+
+# Functions of an S shape.
+BOUNDED = ("tanh", "sigmoid", "hardtanh", "hardsigmoid", "softsign", "erf")
 
 
 def identity(trace: Trace, node: Node) -> None:
@@ -88,6 +92,8 @@ def curve(trace: Trace, node: Node) -> None:
     known, inverse = torch.unique(found, return_inverse=True)
     out = trace.fresh(len(known))
     trace.link(trace.units, known[known != FIXED], out[known != FIXED])
+    if node.name in BOUNDED:
+        trace.mark(trace.bounded, torch.cat([known[known != FIXED], out]))
     trace.set(y, out[inverse])
     slopes = trace.slopes.get(node.index)
     steady, factor = _common(slopes.derivative if slopes else None, inverse, len(known))
@@ -172,11 +178,32 @@ def multiplication(trace: Trace, node: Node) -> None:
     a, b = broadcast(trace.features(x), trace.features(z))
     if node.name == "div":
         trace.link(trace.same, b, torch.tensor(FIXED))
+    trace.set(y, _times(trace, a, b))
+
+
+def gated(trace: Trace, node: Node) -> None:
+    """GLU: one half of the features times a sigmoid of the other half."""
+    x, y = node.inputs[0], node.outputs[0]
+    value, gate = trace.features(x).chunk(2, node.argument(1, "dim", -1))
+    trace.link(trace.same, gate, torch.tensor(FIXED))
+    trace.set(y, _times(trace, value, torch.zeros_like(gate)))
+
+
+def squared(trace: Trace, node: Node) -> None:
+    """The product of a feature with itself."""
+    if node.name == "pow" and node.argument(1, "exponent") != 2:
+        raise ValueError("another power")
+    found = trace.features(node.inputs[0])
+    trace.set(node.outputs[0], _times(trace, found, found))
+
+
+def _times(trace: Trace, a: Tensor, b: Tensor) -> Tensor:
+    """New features z = a b, entry by entry."""
     keys, inverse = torch.unique(torch.stack([a, b]).flatten(1), dim=1, return_inverse=True)
     out = trace.fresh(keys.shape[1])
     trace.products.append(torch.cat([out[None], keys]).numpy())
     trace.mark(trace.bent, torch.cat([out, keys.reshape(-1)]))
-    trace.set(y, out[inverse].view(y.shape))
+    return out[inverse].view(a.shape)
 
 
 def _bend(trace: Trace, ids: Tensor, slopes: Slopes | None = None) -> Tensor:
@@ -233,10 +260,11 @@ def handlers() -> dict[str, Handler]:
         **dict.fromkeys(("add", "sub"), addition),
         **dict.fromkeys(("mul", "div"), multiplication),
         **dict.fromkeys(("sum", "mean"), reduction),
+        **dict.fromkeys(("pow", "square"), squared),
         **dict.fromkeys(convolutions, convolution),
         **dict.fromkeys(("layer_norm", "rms_norm", "group_norm", "instance_norm"), normalisation),
         "linear": linear, "matmul": product, "addmm": added_product, "embedding": embedding,
-        "batch_norm": batch_normalisation,
+        "batch_norm": batch_normalisation, "glu": gated, "bilinear": bilinear,
     }  # fmt: skip
     return found
 

@@ -20,6 +20,7 @@ from lightlike.geometry.symmetry.explanation import Explanation, Source
 from lightlike.geometry.symmetry.inert import claim_inert
 from lightlike.geometry.symmetry.mixing import claim_mixtures
 from lightlike.geometry.symmetry.origin import origin_of
+from lightlike.geometry.symmetry.radial import claim_radial
 from lightlike.geometry.symmetry.scaling import claim_scales
 from lightlike.geometry.symmetry.scene import Scene, trace_model
 from lightlike.geometry.symmetry.transformers import claim_transformers
@@ -37,6 +38,7 @@ REASONS: list[Reason] = [
     claim_transformers,
     claim_scales,
     claim_mixtures,
+    claim_radial,
     claim_dependences,
 ]
 

@@ -20,7 +20,8 @@ class Source:
     Kinds, by what the directions do:
 
     - "rescaling": a unit's incoming weights × c, its outgoing ones × 1/c, around a rectifier;
-      "normalised scale": the same ahead of a normalisation;
+      "normalised scale": the same ahead of a normalisation; "length of a normalised weight": of v
+      in w = g v / ‖v‖;
     - "bias before normalisation", "bias before bias", "bias beside bias": a constant that one bias
       gains and others lose;
     - "linear factorisation": W_2 W_1 with nothing nonlinear between; so also the gain of a
@@ -31,12 +32,17 @@ class Source:
     - "shift of a tied table": one vector added to all rows of a table that makes the logits too;
     - "softmax shift", "shift before normalisation": one number added to all outputs alike;
     - "duplicated unit", "saturated unit", "constant unit": activations that are multiples of one
-      another, or of the bias; "dead unit": never active; "zero outgoing weights": never read;
-      "rarely active unit": active on too few inputs to tell its weights;
+      another, or of the bias, or at an end of tanh, sigmoid and the like; "dead unit": never
+      active; "zero outgoing weights": never read; "rarely active unit": active on too few inputs to
+      tell its weights;
     - "dependent inputs", "dependent outputs": a layer whose inputs, or back-propagated rows, span
       less than their width;
-    - "zero input", "unseen embedding row", "unused parameter", "disconnected", "inert parameter":
-      single parameters that no gradient reaches;
+    - "zero input", "unseen embedding row", "inert parameter": single parameters whose gradient is 0
+      on all of the data;
+    - "unused parameter", "disconnected", "detached parameter": outside the differentiable graph.
+      The model never reads the first; nothing leads from the second to the output; the output does
+      depend on the third, but no gradient does, as behind `detach()`. Its directions are null for
+      all that derivatives tell, and prove nothing about the predictions themselves;
     - "too few observations": all rows of A are independent, and there are fewer of them than D.
 
     Attributes:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from lightlike.metric.capture import unguarded
+from lightlike.metric.capture import unguarded, unwarned
 from lightlike.problem.data import Batch
 from lightlike.problem.evaluation import Evaluator
 from lightlike.problem.isolation import isolated
@@ -92,6 +92,18 @@ class Graph:
         """Nodes that have a value among their arguments."""
         return [node for node in self.nodes if any(v is value for v in node.inputs)]
 
+    def reaching(self, skip: Container[str] = ()) -> set[int]:
+        """Numbers of the values that the output is made of, whether gradients flow or not.
+
+        Args:
+            skip: Names of functions that take no numbers from their inputs.
+        """
+        wanted = set() if self.output is None else {self.output.index}
+        for node in reversed(self.nodes):
+            if node.name not in skip and any(v.index in wanted for v in node.outputs):
+                wanted.update(v.index for v in node.inputs)
+        return wanted
+
     def writer(self, value: Value) -> Node | None:
         """The node that gave a value."""
         return next((n for n in self.nodes if any(v is value for v in n.outputs)), None)
@@ -151,7 +163,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Make the call and note it."""
         kwargs = kwargs or {}
-        name = name_of(func)
+        name, func = name_of(func), unwarned(func)
         if (
             isinstance(func, FunctionType)
             and func.__module__ == "torch.nn.functional"

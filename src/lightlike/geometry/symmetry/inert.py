@@ -18,8 +18,8 @@ Mask = NDArray[np.bool]
 
 # In the order in which they are listed; the last is for all that have no other reason.
 KINDS = (
-    "unused parameter", "disconnected", "unseen embedding row", "dead unit", "zero input",
-    "zero outgoing weights", "saturated unit", "constant unit", "inert parameter",
+    "unused parameter", "detached parameter", "disconnected", "unseen embedding row", "dead unit",
+    "zero input", "zero outgoing weights", "saturated unit", "constant unit", "inert parameter",
 )  # fmt: skip
 
 
@@ -55,11 +55,17 @@ def _name_unused(scene: Scene, kind: Ints) -> None:
     with isolated():
         outputs = evaluator.outputs(next(scene.problem.reference.batches()))
         connected = reached(outputs.h, evaluator.leaves)
+    graph = None if scene.trace is None else scene.trace.graph
+    reaching = set() if graph is None else graph.reaching()
     for entry in scene.selection.entries:
-        if entry.name not in connected:
-            called = scene.trace is not None and entry.name in scene.trace.graph.parameters
-            name = "disconnected" if called else "unused parameter"
-            kind[entry.start : entry.stop] = KINDS.index(name)
+        if entry.name in connected:
+            continue
+        name = "disconnected"
+        if graph is not None:
+            value = graph.parameters.get(entry.name)
+            name = "unused parameter" if value is None else name
+            name = "detached parameter" if value is not None and value.index in reaching else name
+        kind[entry.start : entry.stop] = KINDS.index(name)
 
 
 def _name_rows(trace: Trace, inert: Mask, kind: Ints) -> None:
@@ -106,19 +112,23 @@ def _name_units(trace: Trace, inert: Mask, kind: Ints) -> None:
             columns.append((unit, place))
     fixed = classes.fixed
     dead, saturated = KINDS.index("dead unit"), KINDS.index("saturated unit")
+    # What is never active lies on a floor that a rectifier has, or at one end of an S.
+    silenced = np.full(classes.size, dead)
+    for features in trace.bounded:
+        silenced[number[features]] = saturated
     for unit, place in columns:
         if not bool(inert[place].all()):
             continue
         if unit == fixed:
             kind[place] = KINDS.index("zero input")
         elif written[unit] and silent[unit] and unheard[unit]:
-            kind[place] = dead
+            kind[place] = silenced[unit]
         else:
             kind[place] = KINDS.index("constant unit")
     for unit, place in rows:
         if not silent[unit] or not read[unit] or unit == fixed:
             continue
         if unheard[unit]:
-            kind[place] = dead
+            kind[place] = silenced[unit]
         else:
             kind[place] = KINDS.index("zero outgoing weights") if zero[unit] else saturated

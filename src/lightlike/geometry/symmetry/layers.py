@@ -52,6 +52,28 @@ def dense(
     trace.set(y, outs)
 
 
+def bilinear(trace: Trace, node: Node) -> None:
+    """y_o = Σ w_oij x_i z_j + b_o: for any z a linear map of x, with a tap for each feature of z.
+
+    Where x cannot change it is one of z; where neither can, one of nothing.
+    """
+    x, z, w, b = (
+        node.argument(i, name) for i, name in enumerate(("input1", "input2", "weight", "bias"))
+    )
+    place, weight = trace.coordinates(w), w.tensor
+    if not bool(trace.features(x).any()):
+        x, z, place, weight = z, x, place.transpose(1, 2), weight.transpose(1, 2)
+    trace.fix(z)
+    ins, outs = trace.along(x, -1), trace.fresh(len(place))
+    trace.use(
+        Use(
+            node, place.numpy(), weight.numpy().astype(np.float64), outs.numpy(), ins,
+            *_offset(trace, b, len(place)), uniform=False,
+        )
+    )  # fmt: skip
+    trace.set(node.outputs[0], outs)
+
+
 def convolution(trace: Trace, node: Node) -> None:
     """Convolutions, group by group."""
     x, w, b = (node.argument(i, n) for i, n in enumerate(("input", "weight", "bias")))

@@ -16,7 +16,7 @@ from scipy.sparse import coo_array, csr_array
 from lightlike.geometry.symmetry.actions import Entries, copies
 from lightlike.geometry.symmetry.attention import claims_from
 from lightlike.geometry.symmetry.claims import Claim
-from lightlike.geometry.symmetry.tracing import Classes, Floats, Ints, Use
+from lightlike.geometry.symmetry.tracing import FIXED, Classes, Floats, Ints, Use
 from lightlike.geometry.symmetry.wiring import Wiring
 
 STREAM, LOGITS = "shift before normalisation", "softmax shift"
@@ -97,8 +97,10 @@ def _shift(use: Use, start: int, entries: Entries, number: Ints) -> int:
         rows = use.offset.T
         if use.weight is None:
             # A parameter as it is: as many entries for each channel as it has places.
-            known = np.unique(number[use.outs])
-            each = np.array(copies(number[use.outs], known))
+            found = number[use.outs]
+            # Those of the output are all one: the parameter is added to it as it is.
+            found = use.outs if found[0] == number[FIXED] else found
+            each = np.array(copies(found, np.unique(found)))
             if each.min() < 0:
                 return count
             rows = use.offset[each, 0]

@@ -58,7 +58,11 @@ def _alike(trace: Wiring, found: Tensor) -> Tensor:
     be others, or none at all.
     """
     flat = found.movedim(-2, 0).flatten(1)
-    found = found[..., (flat != FIXED).any(1), :]
+    moving = (flat != FIXED).any(1)
+    found = found[..., moving, :]
+    if not bool(moving.all()):
+        # A shift of all the others is seen against what stays.
+        trace.mark(trace.rigid, found)
     if not constant(found, -2):
         columns = [set(c.unique().tolist()) for c in found.flatten(0, -2).T]
         if sum(map(len, columns)) > len(set().union(*columns)) and found.ndim == 2:

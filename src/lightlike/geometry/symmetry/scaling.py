@@ -8,8 +8,9 @@ import numpy as np
 
 from lightlike.geometry.symmetry.claims import Claim, Part, assemble, by_layers
 from lightlike.geometry.symmetry.mixing import mixable
+from lightlike.geometry.symmetry.scales import scales_of
 from lightlike.geometry.symmetry.scene import Scene
-from lightlike.geometry.symmetry.tracing import Classes, Use, scale_classes
+from lightlike.geometry.symmetry.tracing import Classes, Use
 
 NORMALISERS = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm")
 
@@ -17,16 +18,17 @@ NORMALISERS = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_n
 def claim_scales(scene: Scene) -> Iterator[Claim]:
     """For each class of features that scale together: what writes them × c, what reads them × 1/c.
 
-    Positively homogeneous functions let c > 0 pass (rectifiers, maxima and means over places), and
-    a normalisation takes it out.
+    Positively homogeneous functions let c > 0 pass (rectifiers, maxima and means over places), a
+    normalisation takes it out, and of a gate times a value either may have it.
     """
     trace = scene.trace
     if trace is None:
         return
-    classes = scale_classes(trace)
-    parts = [scale_part(use, classes) for use in trace.uses]
+    scales = scales_of(trace)
+    classes = scales.classes
+    parts = [scales.spread(*scale_part(use, classes)) for use in trace.uses]
     directions, valid = assemble(trace, parts, classes.size)
-    valid[classes.fixed] = False
+    valid &= scales.free
     bent = np.zeros(trace.count, dtype=bool)
     for mark in trace.bent:
         bent[mark] = True

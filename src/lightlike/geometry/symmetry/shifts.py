@@ -154,18 +154,20 @@ def _held(trace: Trace, shift: csr_array) -> csc_array:
 
 
 def _pairs(held: csc_array, among: np.ndarray) -> csc_array:
-    """Differences of columns that are held in the same way, (g, pairs)."""
-    first: dict[tuple[bytes, bytes], int] = {}
+    """Differences of columns that are held in the same way, sums of those in opposite ways."""
+    first: dict[tuple[bytes, bytes], tuple[int, float]] = {}
     rows: list[int] = []
     columns: list[int] = []
     values: list[float] = []
     for j in np.flatnonzero(among).tolist():
         part = slice(held.indptr[j], held.indptr[j + 1])
-        key = held.indices[part].tobytes(), held.data[part].tobytes()
-        other = first.setdefault(key, j)
+        data = held.data[part]
+        sign = 1.0 if data[0] > 0 else -1.0
+        key = held.indices[part].tobytes(), (sign * data).tobytes()
+        other, its = first.setdefault(key, (j, sign))
         if other != j:
             rows += [j, other]
             columns += [len(columns) // 2] * 2
-            values += [1.0, -1.0]
+            values += [1.0, -sign * its]
     shape = held.shape[1], len(columns) // 2
     return csc_array(coo_array((values, (rows, columns)), shape))

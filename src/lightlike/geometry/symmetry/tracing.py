@@ -34,7 +34,7 @@ Handler = Callable[["Trace", Node], None]
 
 __all__ = [
     "FIXED", "FROZEN", "Classes", "Floats", "Handler", "Ints", "Trace", "Use", "broadcast",
-    "opaque", "scale_classes",
+    "opaque",
 ]  # fmt: skip
 
 # Entries of a matrix that is looked at in full where several calls use it.
@@ -60,6 +60,7 @@ class Trace:
         bent: Features that a generator may scale but not shift or mix.
         rigid: Features that it may not shift.
         still: Features that it may shift but not scale or mix.
+        bounded: Features before and after a function with a ceiling as well as a floor.
         tied: Features in the same place of a parameter that several calls use.
         touched: How many calls use each coordinate.
         opaque: Mask of coordinates with a use that is not understood.
@@ -83,6 +84,7 @@ class Trace:
         self.bent: list[Ints] = []
         self.rigid: list[Ints] = []
         self.still: list[Ints] = []
+        self.bounded: list[Ints] = []
         self.touched = np.zeros(selection.size, dtype=np.int64)
         self.opaque = np.zeros(selection.size, dtype=bool)
         self.count = 1
@@ -258,32 +260,6 @@ class Classes:
         self.size, number = connected_components(graph, directed=False)
         self.number: Ints = number.astype(np.int64)
         self.fixed = int(self.number[FIXED])
-
-
-def scale_classes(trace: Trace) -> Classes:
-    """Classes of features that can only be scaled together.
-
-    Of a product z = a b with b fixed, z and a scale together; if neither is fixed, all three are
-    taken to be.
-    """
-    still = [np.stack([mark, np.zeros_like(mark)]) for mark in trace.still]
-    links = [*trace.same, *trace.scaled, *trace.tied, *still]
-    products = np.concatenate(trace.products, 1) if trace.products else np.zeros((3, 0), np.int64)
-    while True:
-        classes = Classes(trace.count, links)
-        fixed = classes.number[products] == classes.fixed
-        settled = fixed[1] | fixed[2]
-        z, a, b = products[:, settled]
-        other = np.where(fixed[1][settled], b, a)
-        new = np.stack([z, other])
-        if settled.any():
-            links.append(new)
-        elif products.shape[1]:
-            # One of those left, so that the rest may still be settled by it.
-            links.append(np.stack([products[:, 0], np.full(3, FIXED)]))
-        else:
-            return classes
-        products = products[:, ~settled]
 
 
 def tie(trace: Trace) -> list[Ints]:

@@ -18,6 +18,9 @@ from lightlike.geometry.symmetry.products import added_product, attention, einsu
 from lightlike.geometry.symmetry.tracing import Handler, Trace
 from lightlike.geometry.symmetry.wiring import Wiring
 
+# Handlers that know a square from what it is the square of.
+SQUARED = (mean, root, addition, multiplication)
+
 
 def wire(trace: Trace) -> Wiring:
     """The queries, keys, values and normalised streams of a graph that is traced already."""
@@ -51,6 +54,10 @@ def _unless_fixed(how: Handler) -> Any:
     """What is made of fixed values alone is fixed."""
 
     def handle(trace: Wiring, node: Node) -> None:
+        for v in node.inputs:
+            if v in trace.squares and how not in SQUARED:
+                # Read by what is no part of a normalisation.
+                trace.fix(trace.squares[v][1])
         if any(v in trace.squares or trace.moves(v) or trace.known(v) for v in node.inputs):
             how(trace, node)
 

@@ -88,6 +88,9 @@ class Wiring(Trace):
 
     def fix(self, value: Value) -> None:
         """No generator may change this value."""
+        if value in self.squares:
+            # Nor what it is the square of.
+            self.fix(self.squares[value][1])
         if value is self.graph.output and not self.moves(value):
             found = self.features(value)
             flat = found.reshape(-1, found.shape[-1]) if found.ndim else found.reshape(1, 1)
@@ -127,13 +130,13 @@ class Wiring(Trace):
 
 def live(graph: Graph) -> Graph:
     """The calls whose numbers the output depends on: what leads nowhere reads nothing."""
-    wanted = set() if graph.output is None else {graph.output.index}
-    found = []
-    for node in reversed(graph.nodes):
-        if node.name not in FRESH and any(v.index in wanted for v in node.outputs):
-            found.append(node)
-            wanted.update(v.index for v in node.inputs)
-    return replace(graph, nodes=found[::-1])
+    wanted = graph.reaching(FRESH)
+    found = [
+        node
+        for node in graph.nodes
+        if node.name not in FRESH and any(v.index in wanted for v in node.outputs)
+    ]
+    return replace(graph, nodes=found)
 
 
 def constant(x: Tensor, axis: int) -> bool:

@@ -19,6 +19,7 @@ from lightlike.problem.isolation import isolated
 from lightlike.problem.precision import resolve_dtype
 from lightlike.problem.problem import CHUNK
 from lightlike.spectrum.memory import resolve_memory
+from lightlike.vectors import Vector, read_rows, read_vectors
 
 
 class Products:
@@ -107,32 +108,33 @@ class Products:
         """Why in this way: what the model refused, products to come, memory."""
         return self._supply.reason
 
-    def __matmul__(self, v: Tensor) -> Tensor:
+    def __matmul__(self, v: Vector) -> Tensor:
         """Î v for one vector (D,) or a block (D, c), float64.
 
         Raises:
+            ParameterError: if v has another shape, or is not finite and real.
             ConsistencyError: if J v disagrees with ordinary differentiation of the model.
             DeterminismError: if the data or the model's outputs changed.
         """
-        given = self._columns(v, self.shape[1])
+        given = read_vectors(v, self.shape[1], self.device)
         found = self._run(
-            given,
+            _columns(given),
             lambda columns: self._sum(columns, self._metric_one, self._metric_many),
             lambda columns: self._root.rmv(self._root.mv(columns)),
         )
-        return found[:, 0] if v.ndim == 1 else found
+        return found[:, 0] if given.ndim == 1 else found
 
-    def mv(self, v: Tensor) -> Tensor:
+    def mv(self, v: Vector) -> Tensor:
         """A v for one vector (D,) or a block (D, c): (K,) or (K, c)."""
-        given = self._columns(v, self.shape[1])
-        found = self._run(given, self._rows, self._root.mv)
-        return found[:, 0] if v.ndim == 1 else found
+        given = read_vectors(v, self.shape[1], self.device)
+        found = self._run(_columns(given), self._rows, self._root.mv)
+        return found[:, 0] if given.ndim == 1 else found
 
-    def rmv(self, u: Tensor) -> Tensor:
+    def rmv(self, u: Vector) -> Tensor:
         """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
-        given = self._columns(u, self._root.shape[0])
-        found = self._run(given, self._pulled, self._root.rmv)
-        return found[:, 0] if u.ndim == 1 else found
+        given = read_rows(u, self._root.shape[0], self.device)
+        found = self._run(_columns(given), self._pulled, self._root.rmv)
+        return found[:, 0] if given.ndim == 1 else found
 
     def close(self) -> None:
         """Let go of everything kept; products can still be asked for."""
@@ -243,11 +245,6 @@ class Products:
             weighed = weighed * outputs.observed[:, None]
         return weighed / problem.survey.observations
 
-    def _columns(self, v: Tensor, length: int) -> Tensor:
-        if v.ndim not in (1, 2) or v.shape[0] != length:
-            raise ValueError(f"expected ({length},) or ({length}, c), got {tuple(v.shape)}")
-        return v.detach().to(self.device, torch.float64).reshape(length, -1)
-
     def _inward(self, columns: Tensor) -> Tensor:
         """Vectors (·, c) of the root's columns as vectors (D, c) of all parameters."""
         root = self._root
@@ -269,3 +266,8 @@ class Products:
             entries = self.problem.selection.layers()[root.layer]
             full = torch.cat([full[entry.start : entry.stop] for entry in entries])
         return full if root.weights is None else full * root.weights[:, None]
+
+
+def _columns(given: Tensor) -> Tensor:
+    """One vector, or a block, as a block."""
+    return given[:, None] if given.ndim == 1 else given

@@ -35,3 +35,9 @@ def check_seed(seed: object) -> None:
     """Raise a ChoiceError unless a value can seed a generator."""
     if not is_whole(seed) or not -(2**63) <= seed < 2**63:
         raise choice_error("seed", seed, ["a whole number"])
+
+
+def check_share(option: str, value: object) -> None:
+    """Raise a ChoiceError unless a value is a number between 0 and 1, both excluded."""
+    if not is_finite(value) or not 0.0 < value < 1.0:
+        raise choice_error(option, value, ["a number between 0 and 1"])
