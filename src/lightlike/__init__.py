@@ -24,7 +24,7 @@ from lightlike.geometry.path import PathLength, fisher_length
 from lightlike.geometry.saturation import Saturation, saturation
 from lightlike.geometry.subspaces import subspaces
 from lightlike.geometry.symmetry.explain import explain
-from lightlike.geometry.symmetry.explanation import Explanation, Source
+from lightlike.geometry.symmetry.explanation import Explanation, ExplanationSummary, Source
 from lightlike.geometry.tangent import Radical, Screen
 from lightlike.geometry.variation import (
     DimensionNear,
@@ -57,6 +57,7 @@ __all__ = [
     "DimensionPath",
     "EffectiveDimension",
     "Explanation",
+    "ExplanationSummary",
     "Fisher",
     "History",
     "LearningCoefficient",

@@ -57,7 +57,7 @@ factory = "package.module:function"   # returns (x, y), a DataLoader, ...
 likelihood = "categorical"            # or { name = "gaussian", variance = 0.1 }
 prior = { variance = "evidence" }     # optional; variance 1 unless given
 out = "result.safetensors"            # optional, beside the run file
-# optional too: parameters, method, units, memory, seed, layers, dtype
+# optional too: parameters, method, units, memory, seed, layers, dtype, explain, saturation
 """
 
 

@@ -119,9 +119,10 @@ def test_figures_give_their_numbers_away(measured, page):
 def test_without_labels_there_is_no_length(unlabelled, tmp_path):
     """Absent, not zero; layers not measured are a dash."""
     page = read(unlabelled, tmp_path)
-    assert ("section", "id", "length") not in page.attributes
     assert "no description length" in page.text
-    assert "—" in page.text
+    assert "— not measured: without labels there is no fit" in page.text
+    assert ("a", "download", "length.csv") not in page.attributes
+    assert "0.0 nats" not in page.text
 
 
 def test_failed_checks_come_first(measured, tmp_path):

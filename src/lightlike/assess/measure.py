@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightlike.assess.accounts import account_for, check_accounts
 from lightlike.assess.checks import examine
 from lightlike.assess.layers import summarise_layers
 from lightlike.assess.measurement import Measurement
@@ -28,6 +29,7 @@ from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
+from lightlike.results import plain
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
@@ -49,6 +51,8 @@ def measure(
     memory: int | float | str | None = None,
     layers: bool | None = None,
     dtype: str | torch.dtype = "float64",
+    explain: bool = False,
+    saturation: bool = False,
 ) -> Measurement:
     """Measure a network: local dimension, Fisher spectrum and description length of the labels.
 
@@ -72,6 +76,10 @@ def measure(
         dtype: "float64", whatever the model's own. "float32" takes less time and half the
             memory for gradients, for large eigenvalues: each has a bound on its error
             (`spectrum.errors`), and so has the length.
+        explain: Whether to name the sources of null directions, as `lightlike.explain` does; they
+            bound the dimension from above, so that it may be proven twice.
+        saturation: Whether to follow the dimension against observations, as
+            `lightlike.saturation` does.
 
     Returns:
         A `Measurement`: d̂ = rank Î(θ), the eigenvalues of Î(θ) = (1/N) Σ J_iᵀ Λ_i J_i and the
@@ -91,6 +99,7 @@ def measure(
     resolved = prior.resolve(problem)
     F = Fisher(Root(problem))
     sketch = as_sketch(method)
+    check_accounts(F, sketch, explain=explain, saturation=saturation)
     drawn: dict[str, Any] | None = None
     if sketch is not None:
         parts = measure_sketches(F, prior, sketch, seed=seed, memory=budget, layers=layers)
@@ -104,11 +113,25 @@ def measure(
         operations = decomposition.route.operations
         summaries = summarise_layers(F.root, operations, ranks=layers, memory=budget)
         ways = F.root.sweep.ways
+    accounts = account_for(
+        F, dimension, spectrum, explain=explain, saturation=saturation, seed=seed, memory=budget
+    )
+    dimension = accounts.dimension
     record = _record(F, spectrum, dimension, seed, time.perf_counter() - start)
     record["back_propagation"] = sorted(set(ways))
     # What tells priors of one name and networks of one shape apart, when they are compared.
     record["prior_digest"] = digest({"mean": resolved.mean, "variance": resolved.variance})
     record["architecture"] = problem.selection.digest()
+    # What was asked for, to ask for it again.
+    record["asked"] = {
+        "method": plain(method),
+        "units": units,
+        "dtype": name_of(problem.dtype),
+        "parameters": plain(parameters),
+        "layers": layers,
+        "explain": explain,
+        "saturation": saturation,
+    }
     if drawn is not None:
         record["sketch"] = drawn
     checks = tuple(examine(F, spectrum, dimension, length, sketched=drawn is not None))
@@ -128,6 +151,8 @@ def measure(
         record=record,
         checks=checks,
         warnings=(*told, *(check.text for check in checks if check.status != "passed")),
+        explanation=accounts.explanation,
+        saturation=accounts.saturation,
     )
     if out is not None:
         result.save(out)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from lightlike.errors import ChoiceError
 from lightlike.figures.chart import (
     BLUE,
@@ -14,8 +16,8 @@ from lightlike.figures.chart import (
     ORANGE,
     SMALL,
     TEXT,
-    Chart,
-    axes_of,
+    Place,
+    begin,
     grouped,
     label,
 )
@@ -29,11 +31,12 @@ PANELS = (
 NAMES = {"effective_dimension": "effective"}
 
 
-def plot_history(columns: Mapping[str, Sequence[Any]]) -> Chart:
+def plot_history(columns: Mapping[str, Sequence[Any]], *, ax: Place = None) -> Figure:
     """Dimension, length with its terms, loss and rotation of the screen against the step.
 
     Args:
         columns: Of a `lightlike.History`: `step` and what there is of the others; None is a gap.
+        ax: Axes to draw in, one for each of dimension, length, loss and rotation that there is.
 
     Returns:
         A figure with those columns.
@@ -54,8 +57,12 @@ def plot_history(columns: Mapping[str, Sequence[Any]]) -> Chart:
     ]
     shown = [(title, lines) for title, lines in shown if lines]
     names = ["step", *(name for _, lines in shown for name, _ in lines)]
-    chart = Chart({name: list(columns[name]) for name in names}, height=1.9 * len(shown) + 0.4)
-    axes = axes_of(chart, rows=len(shown))
+    figure, axes = begin(
+        {name: list(columns[name]) for name in names},
+        ax,
+        panels=len(shown),
+        height=1.9 * len(shown) + 0.4,
+    )
     for panel, (title, lines) in zip(axes, shown, strict=True):
         for name, ink in lines:
             points = [
@@ -73,7 +80,7 @@ def plot_history(columns: Mapping[str, Sequence[Any]]) -> Chart:
         grouped(panel, "x")
         grouped(panel, "y")
     axes[-1].set_xlabel("step", fontsize=TEXT, color=INK, labelpad=6)
-    return chart
+    return figure
 
 
 def _known(values: Sequence[Any]) -> bool:

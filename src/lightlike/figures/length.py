@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matplotlib.figure import Figure
+
 from lightlike.errors import ChoiceError
 from lightlike.figures.chart import (
     BLUE,
@@ -13,12 +15,14 @@ from lightlike.figures.chart import (
     SMALL,
     TEXT,
     THIN,
-    Chart,
-    axes_of,
+    Columns,
+    Place,
+    begin,
     entitle,
     grouped,
     label,
 )
+from lightlike.length.codelength import CodeLength
 from lightlike.length.description import UNITS, DescriptionLength
 
 TERMS = {
@@ -26,20 +30,27 @@ TERMS = {
     "displacement": "displacement from the prior mean",
     "dimension_term": "dimension: (d/2) log N",
     "spectrum_term": "spectrum: ½ Σ log(λ + 1/N)",
+    "prior_term": "prior beyond a Gaussian",
 }
+# The last is 0 unless the prior is more than a Gaussian.
+ALWAYS = ("fit", "displacement", "dimension_term", "spectrum_term")
 # Codes that know nothing of the inputs, as lines to be beaten.
 RIVALS = {"uniform": "uniform code", "label_entropy": "label entropy"}
 
 
 def plot_length(
-    length: DescriptionLength, criteria: Mapping[str, float | None] | None = None
-) -> Chart:
+    length: DescriptionLength,
+    criteria: Mapping[str, float | None] | None = None,
+    *,
+    ax: Place = None,
+) -> Figure:
     """The terms of a length as steps of a waterfall, from nothing to the total.
 
     Args:
         length: With labels.
         criteria: As `lightlike.lengths.criteria` has them, in nats; of these the uniform code and
             the label entropy are drawn as lines.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `term`, `start`, `stop`, `value`; the last row is the total.
@@ -53,27 +64,59 @@ def plot_length(
             "Its steps would end nowhere.",
             "Measure with labels.",
         )
+    factor = UNITS[length.units] * length.scale
+    return plot_steps(
+        {
+            name: float(getattr(length, name))
+            for name in TERMS
+            if name in ALWAYS or length.prior_term
+        },
+        length.total,
+        unit_of(length),
+        f"{length.observations:,} labels, {length.kind}",
+        rivals={RIVALS[k]: v * factor for k, v in (criteria or {}).items() if k in RIVALS and v},
+        ax=ax,
+    )
+
+
+def plot_steps(
+    terms: Mapping[str, float],
+    total: float,
+    unit: str,
+    below: str,
+    *,
+    rivals: Mapping[str, float] | None = None,
+    ax: Place = None,
+) -> Figure:
+    """Terms as steps of a waterfall, from nothing to their sum.
+
+    Args:
+        terms: Name → value, in order.
+        total: Their sum.
+        unit: Of all.
+        below: A line under the title.
+        rivals: Lengths to be beaten, by name, as lines.
+        ax: Axes to draw in; a figure of its own unless given.
+
+    Returns:
+        A figure with columns `term`, `start`, `stop`, `value`; the last row is the total.
+    """
+    rivals = rivals or {}
     steps: list[tuple[str, float, float]] = []
     reached = 0.0
-    for name in TERMS:
-        value = float(getattr(length, name))
+    for name, value in terms.items():
         steps.append((name, reached, reached + value))
         reached += value
-    steps.append(("total", 0.0, length.total))
-    chart = Chart(
-        {
-            "term": [name for name, *_ in steps],
-            "start": [start for _, start, _ in steps],
-            "stop": [stop for *_, stop in steps],
-            "value": [stop - start for _, start, stop in steps],
-        },
-        height=3.4,
-    )
-    (axes,) = axes_of(chart)
-    factor = UNITS[length.units] * length.scale
-    rivals = {RIVALS[k]: v * factor for k, v in (criteria or {}).items() if k in RIVALS and v}
+    steps.append(("total", 0.0, total))
+    columns: Columns = {
+        "term": [name for name, *_ in steps],
+        "start": [start for _, start, _ in steps],
+        "stop": [stop for *_, stop in steps],
+        "value": [stop - start for _, start, stop in steps],
+    }
+    figure, (axes,) = begin(columns, ax, height=1.4 + 0.4 * len(steps))
     ends = [e for _, a, b in steps for e in (a, b)] + list(rivals.values())
-    low, high = min(0.0, *ends), max(ends)
+    low, high = min(0.0, *ends), max(0.0, *ends)
     room = (high - low) or 1.0
     axes.set_xlim(low - 0.02 * room, high + 0.16 * room)
     axes.set_ylim(-0.5, len(steps) - 0.3 + 0.5 * bool(rivals))
@@ -88,19 +131,22 @@ def plot_length(
               fontweight="bold" if name == "total" else "normal")  # fmt: skip
     for value, names in _grouped(rivals, 0.03 * room).items():
         axes.axvline(value, color=GREY, lw=THIN, ls=(0, (3, 2)), zorder=0)
-        label(axes, names, (value, len(steps) - 0.3), xytext=(-5, 0), ha="right", fontsize=SMALL)
+        right = value > low + 0.3 * room
+        label(axes, names, (value, len(steps) - 0.3), xytext=(-5 if right else 5, 0),
+              ha="right" if right else "left", fontsize=SMALL)  # fmt: skip
     axes.axvline(0.0, color=GREY, lw=THIN, zorder=0)
-    axes.set_yticks(list(places), [TERMS.get(name, "total") for name, *_ in steps])
+    axes.set_yticks(list(places), [TERMS.get(name, name) for name, *_ in steps])
     axes.tick_params(axis="y", length=0, labelsize=TEXT, pad=6)
     grouped(axes, "x")
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(_unit(length), fontsize=TEXT, color=INK, labelpad=6)
-    entitle(
-        axes,
-        f"{length.total:,.1f} {_unit(length)} describe the labels",
-        f"{length.observations:,} labels, {length.kind}",
-    )
-    return chart
+    axes.set_xlabel(unit, fontsize=TEXT, color=INK, labelpad=6)
+    entitle(axes, f"{total:,.1f} {unit} describe the labels", below)
+    return figure
+
+
+def unit_of(length: DescriptionLength | CodeLength) -> str:
+    """Of its numbers."""
+    return length.units if length.scale == 1.0 else f"{length.units} per label"
 
 
 def _grouped(lines: Mapping[str, float], apart: float) -> dict[float, str]:
@@ -110,10 +156,6 @@ def _grouped(lines: Mapping[str, float], apart: float) -> dict[float, str]:
         near = next((v for v in found if abs(v - value) < apart), None)
         found[value if near is None else near] = name if near is None else f"{found[near]}, {name}"
     return found
-
-
-def _unit(length: DescriptionLength) -> str:
-    return length.units if length.scale == 1.0 else f"{length.units} per label"
 
 
 def _signed(value: float, *, first: bool) -> str:

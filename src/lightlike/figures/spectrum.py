@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lightlike.figures.chart import (
     BLUE,
@@ -15,8 +16,8 @@ from lightlike.figures.chart import (
     ORANGE,
     SMALL,
     THIN,
-    Chart,
-    axes_of,
+    Place,
+    begin,
     brief,
     entitle,
     label,
@@ -39,7 +40,7 @@ ROUTES = {
 POINTS = 80
 
 
-def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
+def plot_spectrum(spectrum: Spectrum, dimension: Dimension, *, ax: Place = None) -> Figure:
     """Eigenvalues λ_k of Î against k, both logarithmic, with floor and cut.
 
     Shaded is what lies below the route's floor, where rounding hides eigenvalues; the vertical line
@@ -49,6 +50,7 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
     Args:
         spectrum: Of a Fisher matrix.
         dimension: Of the same.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `index`, `eigenvalue`, `error`.
@@ -56,10 +58,8 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
     values = spectrum.eigenvalues.cpu().numpy()
     index = np.arange(1, len(values) + 1)
     errors = spectrum.errors.cpu().numpy()
-    chart = Chart(
-        {"index": index.tolist(), "eigenvalue": values.tolist(), "error": errors.tolist()}
-    )
-    (axes,) = axes_of(chart)
+    columns = {"index": index.tolist(), "eigenvalue": values.tolist(), "error": errors.tolist()}
+    figure, (axes,) = begin(columns, ax)
     most = spectrum.shape[1]
     entitle(
         axes,
@@ -72,7 +72,7 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
         axes.set_yticks([])
         label(axes, "The matrix is zero: no direction changes the predictions.", (0.5, 0.5),
               xycoords="axes fraction", ha="center")  # fmt: skip
-        return chart
+        return figure
     floor, low = spectrum.floor, float(values[-1])
     # What rounding hides is of no size that means anything: a strip of it is enough.
     bottom = min(low / 10, floor / 10**STRIP if floor else low / 10)
@@ -93,7 +93,7 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
     else:
         axes.plot(index, values, color=BLUE, lw=LINE, zorder=3, solid_capstyle="round")
     _cut(axes, spectrum, dimension, top)
-    return chart
+    return figure
 
 
 def _cut(axes: Axes, spectrum: Spectrum, dimension: Dimension, top: float) -> None:

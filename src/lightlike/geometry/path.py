@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightlike.errors import ConsistencyError, ParameterError, choice_error
 from lightlike.metric.fisher import Fisher
+from lightlike.results import Result
 from lightlike.spectrum.rounding import EPS
 
 # Nodes of the Gauss–Legendre rule on each piece, held against the same rule on its halves; pieces
@@ -28,7 +29,7 @@ SAFETY, DECAY = 4.0, 0.125
 
 
 @dataclass(frozen=True)
-class PathLength:
+class PathLength(Result):
     """The length of a piecewise linear path in the Fisher metric.
 
     Attributes:
@@ -46,6 +47,9 @@ class PathLength:
 
     def __float__(self) -> float:
         return self.value
+
+    def _records(self) -> list[dict[str, float]]:
+        return [{"segment": i, "length": v} for i, v in enumerate(self.segments)]
 
 
 def fisher_length(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightlike.metric.root import Root
+from lightlike.results import Result
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
+class Share(Result):
     """The diagonal of a projector P, and its sums.
 
     Attributes:
@@ -28,6 +29,12 @@ class Share:
     parameters: dict[str, float]
     fractions: dict[str, float]
     dimension: int
+
+    def _records(self) -> list[dict[str, str | float]]:
+        return [
+            {"layer": name, "share": share, "fraction": self.fractions[name]}
+            for name, share in self.layers.items()
+        ]
 
 
 def share_of(root: Root, coordinates: Tensor, dimension: int) -> Share:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -36,6 +37,7 @@ from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Gaussian
+from lightlike.results import Result, fields_of
 
 # Rounds between the noise and a prior that is fitted too, and the change of log s² that ends them.
 ROUNDS, SETTLED = 200, 1e-7
@@ -44,7 +46,7 @@ NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
-class NoiseVariance:
+class NoiseVariance(Result):
     """A noise variance that maximises the evidence.
 
     Attributes:
@@ -59,6 +61,10 @@ class NoiseVariance:
 
     def __float__(self) -> float:
         return self.variance
+
+    def to_dict(self) -> dict[str, Any]:
+        """The variance, and the length at it, in plain Python types."""
+        return fields_of(self, "fisher")
 
 
 def noise_variance(F: Fisher, *, prior: Prior | None = None) -> NoiseVariance:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import json
-
 from lightlike.assess.comparison import Comparison, Entry
 from lightlike.assess.diagnosis import Check
 from lightlike.figures.forest import plot_forest
 from lightlike.length.description import UNITS
-from lightlike.present.page import Head, Number, Section, Table, drawn, nats
+from lightlike.present.page import (
+    ABSENT,
+    Code,
+    Head,
+    Number,
+    Section,
+    Table,
+    between,
+    nats,
+    whole,
+)
+from lightlike.present.rendering import drawn
+from lightlike.present.reproducing import described
 
 
 def comparison_sections(c: Comparison) -> list[Section]:
@@ -30,19 +40,28 @@ def comparison_sections(c: Comparison) -> list[Section]:
             "The networks",
             f"On the same {c.observations:,} observations, under the same prior; the best first.",
             figures=[drawn("differences", "Difference to the best", charts)],
-            table=_table(c, scale),
+            table=comparison_table(c),
         )
     ]
     notes = [Check("comparison", "warning", text) for text in c.warnings]
     notes += [Check(e.name, "warning", note) for e in c.entries for note in e.notes]
     if notes:
         found.append(Section("checks", "What to keep in mind", checks=notes))
-    settings = {"likelihood": c.likelihood, "prior": c.prior, "data": c.data}
-    text = json.dumps(settings, indent=2, ensure_ascii=False, default=str)
-    return [*found, Section("reproduce", "What was compared", code=text)]
+    facts = {
+        "observations": f"{c.observations:,}",
+        "likelihood": described(c.likelihood),
+        "prior": described(c.prior),
+        "data": f"SHA-256 {c.data}",
+    }
+    arguments = ", ".join(f'{e.name!r}: "….safetensors"' for e in c.entries)
+    call = Code("Python", f'll.report(ll.compare({{{arguments}}}), "report.html")')
+    text = "Lengths are compared only if data, likelihood and prior are the same."
+    return [*found, Section("reproduce", "What was compared", text, facts=facts, codes=[call])]
 
 
-def _table(c: Comparison, scale: float) -> Table:
+def comparison_table(c: Comparison) -> Table:
+    """One row a network, the best first."""
+    scale = 1.0 / UNITS[c.units]
     names = ["network", "length", "more than the best", "± (paired)", "fit", "complexity",
              "dimension", "parameters"]  # fmt: skip
     held_out = any(e.held_out is not None for e in c.entries)
@@ -53,18 +72,17 @@ def _table(c: Comparison, scale: float) -> Table:
 
 
 def _row(e: Entry, best: bool, scale: float, held_out: bool) -> list[Number]:
-    counted = f"{e.dimension:,}" if e.lower == e.upper else f"{e.lower:,} – {e.upper:,}"
     row = [
         Number(e.name),
         nats(e.total * scale),
-        Number("—", sort=0.0) if best else nats(e.difference * scale, sign=True),
-        Number("—", sort=0.0) if best else nats(e.stderr * scale),
+        Number(ABSENT, sort=0.0) if best else nats(e.difference * scale, sign=True),
+        Number(ABSENT, sort=0.0) if best else nats(e.stderr * scale),
         nats(e.fit * scale),
         nats(e.complexity * scale),
-        Number(counted, sort=float(e.dimension)),
-        Number(f"{e.parameters:,}", sort=float(e.parameters)),
+        Number(between(e.lower, e.upper), sort=float(e.dimension)),
+        whole(e.parameters),
     ]
     if held_out:
         score = e.held_out
-        row.append(Number("—") if score is None else nats(score * scale, digits=4))
+        row.append(Number(ABSENT) if score is None else nats(score * scale, digits=4))
     return row
