@@ -87,7 +87,7 @@ def plot_share(
     largest, part = max(shares.items(), key=lambda item: item[1])
     title = f"The {subspace} is empty"
     if part:
-        where = _layer(largest) if largest else "the model's own parameters"
+        where = layer_name(largest) if largest else "the model's own parameters"
         title = f"{_percent(part)} of the {subspace} lies in {where}"
     entitle(
         axes,
@@ -197,11 +197,11 @@ def _source(kind: str, parts: Iterable[tuple[str, int]], size: int, total: int) 
     places = [where for where, _ in parts if where]
     text = f"{kind}  {size:,}  ({_percent(size / total)})"
     if len(places) == 1:
-        return f"{text}  in {_layer(places[0])}"
+        return f"{text}  in {layer_name(places[0])}"
     return f"{text}  in {len(places)} places" if places else text
 
 
-def _layer(name: str) -> str:
+def layer_name(name: str) -> str:
     """A layer in running text: bare numbers, as in a sequence, need the word."""
     return f"layer {name}" if name[:1].isdigit() else name
 

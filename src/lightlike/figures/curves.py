@@ -177,7 +177,8 @@ def _name_line(axes: Axes, s: Saturation, start: float, end: float, *, wide: boo
         label(axes, text, (where, where * s.rank), xytext=(9, 0), fontsize=SMALL)
     else:
         where = math.sqrt(start * end) if wide else 0.5 * (start + end)
-        label(axes, text, (where, where * s.rank), xytext=(-9, 5), ha="right", fontsize=SMALL)
+        # Below, where it is free: the curve runs on the line or under it, and both rise.
+        label(axes, text, (where, where * s.rank), xytext=(12, -16), fontsize=SMALL)
 
 
 def _verdict(s: Saturation) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightlike.errors import choice_error
-from lightlike.figures.bars import plot_share, plot_sources
+from lightlike.figures.bars import layer_name, plot_share, plot_sources
 from lightlike.figures.chart import Place, brief
 from lightlike.figures.curves import plot_path, plot_saturation
 from lightlike.figures.length import plot_length, plot_steps, unit_of
@@ -138,7 +138,7 @@ def _(result: Explanation | ExplanationSummary, ax: Place = None) -> Figure:
 
 @draw.register
 def _(result: Source, ax: Place = None) -> Figure:
-    where = f" in {result.where}" if result.where else ""
+    where = f" in {layer_name(result.where)}" if result.where else ""
     return plot_amounts(
         [
             ("claimed", float(result.claimed)),

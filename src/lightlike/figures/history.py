@@ -21,6 +21,7 @@ from lightlike.figures.chart import (
     grouped,
     label,
 )
+from lightlike.length.description import UNITS, check_units
 
 PANELS = (
     ("dimension", (("dimension", BLUE), ("effective_dimension", ORANGE))),
@@ -31,19 +32,31 @@ PANELS = (
 NAMES = {"effective_dimension": "effective"}
 
 
-def plot_history(columns: Mapping[str, Sequence[Any]], *, ax: Place = None) -> Figure:
+def plot_history(
+    columns: Mapping[str, Sequence[Any]], *, units: str = "nats", ax: Place = None
+) -> Figure:
     """Dimension, length with its terms, loss and rotation of the screen against the step.
 
     Args:
         columns: Of a `lightlike.History`: `step` and what there is of the others; None is a gap.
+            Lengths are in nats.
+        units: "nats" or "bits", for lengths.
         ax: Axes to draw in, one for each of dimension, length, loss and rotation that there is.
 
     Returns:
-        A figure with those columns.
+        A figure with those columns, in these units.
 
     Raises:
-        ChoiceError: if there is no snapshot.
+        ChoiceError: if there is no snapshot, or for other units.
     """
+    check_units(units)
+    lengths = next([name for name, _ in lines] for title, lines in PANELS if title == "nats")
+    columns = {
+        name: [None if v is None else v * UNITS[units] for v in values]
+        if name in lengths
+        else list(values)
+        for name, values in columns.items()
+    }
     steps = list(columns.get("step", ()))
     if not steps:
         raise ChoiceError(
@@ -74,7 +87,13 @@ def plot_history(columns: Mapping[str, Sequence[Any]], *, ax: Place = None) -> F
                   fontsize=SMALL)  # fmt: skip
         if title == "dimension" and {"lower", "upper"} <= set(columns):
             panel.fill_between(steps, columns["lower"], columns["upper"], color=GREY, alpha=0.25)
-        panel.set_title(title, loc="left", fontsize=TEXT, color=INK, fontweight="bold")
+        panel.set_title(
+            units if title == "nats" else title,
+            loc="left",
+            fontsize=TEXT,
+            color=INK,
+            fontweight="bold",
+        )
         panel.set_xlim(steps[0], steps[-1] + 0.14 * max(steps[-1] - steps[0], 1))
         panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]))
         grouped(panel, "x")

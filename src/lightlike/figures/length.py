@@ -121,12 +121,13 @@ def plot_steps(
     axes.set_xlim(low - 0.02 * room, high + 0.16 * room)
     axes.set_ylim(-0.5, len(steps) - 0.3 + 0.5 * bool(rivals))
     places = range(len(steps))[::-1]
+    digits = 1 if max(abs(low), abs(high)) >= 10.0 else 4
     for place, (name, start, stop) in zip(places, steps, strict=True):
         colour = INK if name == "total" else BLUE if stop >= start else ORANGE
         axes.barh(place, stop - start, left=start, height=0.5, color=colour, lw=0)
         if name != "total":
             axes.plot([stop, stop], [place - 0.75, place - 0.25], color=GREY, lw=THIN)
-        text = _signed(stop - start, first=name in ("fit", "total"))
+        text = _signed(stop - start, digits, first=place == places[0] or name == "total")
         label(axes, text, (max(start, stop), place), xytext=(6, 0), fontsize=TEXT,
               fontweight="bold" if name == "total" else "normal")  # fmt: skip
     for value, names in _grouped(rivals, 0.03 * room).items():
@@ -140,7 +141,7 @@ def plot_steps(
     grouped(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(unit, fontsize=TEXT, color=INK, labelpad=6)
-    entitle(axes, f"{total:,.1f} {unit} describe the labels", below)
+    entitle(axes, f"{total:,.{digits}f} {unit} describe the labels", below)
     return figure
 
 
@@ -158,6 +159,6 @@ def _grouped(lines: Mapping[str, float], apart: float) -> dict[float, str]:
     return found
 
 
-def _signed(value: float, *, first: bool) -> str:
+def _signed(value: float, digits: int, *, first: bool) -> str:
     sign = "" if first and value >= 0 else "+ " if value >= 0 else "− "
-    return f"{sign}{abs(value):,.1f}"
+    return f"{sign}{abs(value):,.{digits}f}"

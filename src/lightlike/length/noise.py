@@ -66,6 +66,9 @@ class NoiseVariance(Result):
         """The variance, and the length at it, in plain Python types."""
         return fields_of(self, "fisher")
 
+    def _records(self) -> list[dict[str, Any]]:
+        return [{"variance": self.variance, **row} for row in self.length._records()]
+
 
 def noise_variance(F: Fisher, *, prior: Prior | None = None) -> NoiseVariance:
     """The s² of N(h, s² I) under which the labels have the shortest Gaussian razor.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from lightlike.assess.comparison import Comparison, Entry
 from lightlike.assess.diagnosis import Check
 from lightlike.figures.forest import plot_forest
@@ -38,7 +40,8 @@ def comparison_sections(c: Comparison) -> list[Section]:
         Section(
             "networks",
             "The networks",
-            f"On the same {c.observations:,} observations, under the same prior; the best first.",
+            f"On the same {c.observations:,} observations, under the same prior; the best first. "
+            "More than the best one, ± the standard error of paired differences.",
             figures=[drawn("differences", "Difference to the best", charts)],
             table=comparison_table(c),
         )
@@ -53,8 +56,10 @@ def comparison_sections(c: Comparison) -> list[Section]:
         "prior": described(c.prior),
         "data": f"SHA-256 {c.data}",
     }
-    arguments = ", ".join(f'{e.name!r}: "….safetensors"' for e in c.entries)
-    call = Code("Python", f'll.report(ll.compare({{{arguments}}}), "report.html")')
+    files = "".join(
+        f'    {json.dumps(e.name, ensure_ascii=False)}: "….safetensors",\n' for e in c.entries
+    )
+    call = Code("Python", f"import lightlike as ll\n\nc = ll.compare({{\n{files}}})")
     text = "Lengths are compared only if data, likelihood and prior are the same."
     return [*found, Section("reproduce", "What was compared", text, facts=facts, codes=[call])]
 
@@ -62,27 +67,29 @@ def comparison_sections(c: Comparison) -> list[Section]:
 def comparison_table(c: Comparison) -> Table:
     """One row a network, the best first."""
     scale = 1.0 / UNITS[c.units]
-    names = ["network", "length", "more than the best", "± (paired)", "fit", "complexity",
-             "dimension", "parameters"]  # fmt: skip
     held_out = any(e.held_out is not None for e in c.entries)
-    heads = [Head(name, number=place > 0) for place, name in enumerate(names)]
+    heads = [
+        Head("network", number=False), Head("length", unit=True), Head("more", unit=True),
+        Head("±", unit=True), Head("fit", unit=True), Head("complexity", unit=True),
+        Head("dimension"), Head("parameters"),
+    ]  # fmt: skip
     if held_out:
-        heads.append(Head("held out, per label"))
+        heads.append(Head("held out, per label", unit=True))
     return Table(heads, [_row(e, e is c.best, scale, held_out) for e in c.entries])
 
 
 def _row(e: Entry, best: bool, scale: float, held_out: bool) -> list[Number]:
     row = [
         Number(e.name),
-        nats(e.total * scale),
-        Number(ABSENT, sort=0.0) if best else nats(e.difference * scale, sign=True),
-        Number(ABSENT, sort=0.0) if best else nats(e.stderr * scale),
-        nats(e.fit * scale),
-        nats(e.complexity * scale),
+        nats(e.total * scale, bare=True),
+        Number(ABSENT, sort=0.0) if best else nats(e.difference * scale, sign=True, bare=True),
+        Number(ABSENT, sort=0.0) if best else nats(e.stderr * scale, bare=True),
+        nats(e.fit * scale, bare=True),
+        nats(e.complexity * scale, bare=True),
         Number(between(e.lower, e.upper), sort=float(e.dimension)),
         whole(e.parameters),
     ]
     if held_out:
         score = e.held_out
-        row.append(Number(ABSENT) if score is None else nats(score * scale, digits=4))
+        row.append(Number(ABSENT) if score is None else nats(score * scale, digits=4, bare=True))
     return row

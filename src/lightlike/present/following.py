@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightlike.assess.history import History, Snapshot
 from lightlike.figures.history import plot_history
+from lightlike.length.description import UNITS
 from lightlike.present.page import (
     ABSENT,
     Head,
@@ -26,12 +27,13 @@ def history_sections(history: History) -> list[Section]:
     if not len(history):
         return [Section("snapshots", "Snapshots", f"{ABSENT} nothing was measured.")]
     columns = {name: history.column(name) for name in Snapshot.__dataclass_fields__}
+    charts = {unit: plot_history(columns, units=unit) for unit in UNITS}
     return [
         Section(
             "curves",
             "Along the run",
-            "Lengths are in nats, each of the labels of the tracked data.",
-            figures=[drawn("history", "Dimension, length and loss by step", plot_history(columns))],
+            "Lengths are of the labels of the tracked data.",
+            figures=[drawn("history", "Dimension, length and loss by step", charts)],
         ),
         Section("snapshots", "Snapshots", history_lead(history), table=history_table(history)),
     ]
@@ -55,8 +57,9 @@ def history_lead(history: History) -> str:
 
 def history_table(history: History) -> Table:
     """One row a snapshot; of a long run a part, evenly spread."""
-    heads = [Head("step", number=False), Head("dimension"), Head("length"), Head("fit"),
-             Head("complexity"), Head("effective dimension"), Head("loss")]  # fmt: skip
+    heads = [Head("step", number=False), Head("dimension"), Head("length", unit=True),
+             Head("fit", unit=True), Head("complexity", unit=True), Head("effective dimension"),
+             Head("loss")]  # fmt: skip
     return Table(heads, [_row(snapshot) for snapshot in _chosen(history)])
 
 
@@ -64,7 +67,10 @@ def _row(s: Snapshot) -> list[Number]:
     return [
         whole(s.step),
         Number(between(s.lower, s.upper), sort=float(s.dimension)),
-        *(Number(ABSENT) if v is None else nats(v) for v in (s.length, s.fit, s.complexity)),
+        *(
+            Number(ABSENT) if v is None else nats(v, bare=True)
+            for v in (s.length, s.fit, s.complexity)
+        ),
         real(s.effective_dimension, ".1f"),
         real(s.loss),
     ]

@@ -99,14 +99,14 @@ def _length(m: Measurement) -> Section:
         )  # fmt: skip
     charts = {u: plot_length(m.length.to(u), m.criteria) for u in ("nats", "bits")}
     rows = [
-        [Number("this network"), nats(nat.total), nats(nat.total / m.observations, digits=4)],
+        _code("this network", nat.total, m.observations),
         *(
-            [Number(NAMES.get(key, key)), nats(value), nats(value / m.observations, digits=4)]
+            _code(NAMES.get(key, key), value, m.observations)
             for key, value in m.criteria.items()
             if value is not None
         ),
     ]
-    heads = [Head("code", number=False), Head("length"), Head("per label")]
+    heads = [Head("code", number=False), Head("length", unit=True), Head("per label", unit=True)]
     return Section(
         "length",
         title,
@@ -116,6 +116,11 @@ def _length(m: Measurement) -> Section:
         table=Table(heads, rows),
         notes=[m.length.validity] if m.length.validity else [],
     )
+
+
+def _code(name: str, length: float, observations: int) -> list[Number]:
+    each = nats(length / observations, digits=4, bare=True)
+    return [Number(name), nats(length, bare=True), each]
 
 
 def _dimension(m: Measurement) -> Section:

@@ -39,10 +39,17 @@ class Number:
 
 @dataclass(frozen=True)
 class Head:
-    """Head of a column."""
+    """Head of a column.
+
+    Attributes:
+        name: What stands in it.
+        number: Whether that is numbers, flush right.
+        unit: Whether they are code lengths: then the unit stands here, once.
+    """
 
     name: str
     number: bool = True
+    unit: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,8 +160,17 @@ def real(value: float | None, digits: str = ".4g") -> Number:
     return Number(f"{value:,{digits}}".replace("-", "−"), sort=value)
 
 
-def nats(value: float, *, digits: int = 1, sign: bool = False) -> Number:
-    """A code length, in both units."""
+def nats(value: float, *, digits: int = 1, sign: bool = False, bare: bool = False) -> Number:
+    """A code length, in both units.
+
+    Args:
+        value: In nats.
+        digits: After the point.
+        sign: Whether a positive one has a sign.
+        bare: Whether to leave the unit out, as the head of the column has it.
+    """
     mark = "+" if sign else ""
     shown = [f"{v:{mark},.{digits}f}".replace("-", "−") for v in (value, value * BITS)]
-    return Number(f"{shown[0]} nats", bits=f"{shown[1]} bits", sort=value)
+    if not bare:
+        shown = [f"{text} {unit}" for text, unit in zip(shown, ("nats", "bits"), strict=True)]
+    return Number(shown[0], bits=shown[1], sort=value)
