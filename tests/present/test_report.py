@@ -246,19 +246,19 @@ def test_more_figures(measured, tmp_path):
     assert "Once & more" in read(measured, tmp_path, figures=figures).text
 
 
-def test_other_files_are_not_overwritten(measured, tmp_path):
+def test_other_files_are_not_overwritten(compared, tmp_path):
     """Reports are; anything else only if asked for."""
     target = tmp_path / "report.html"
-    ll.report(measured, target)
-    ll.report(measured, target, title="Second")
+    ll.report(compared, target)
+    ll.report(compared, target, title="Second")
     assert "Second" in target.read_text(encoding="utf-8")
     target.write_text("my notes")
     with pytest.raises(StoreError, match="not a report"):
-        ll.report(measured, target)
+        ll.report(compared, target)
     assert target.read_text() == "my notes"
-    ll.report(measured, target, overwrite=True)
+    ll.report(compared, target, overwrite=True)
     with pytest.raises(StoreError, match="does not exist"):
-        ll.report(measured, tmp_path / "nowhere" / "report.html")
+        ll.report(compared, tmp_path / "nowhere" / "report.html")
 
 
 def test_other_things_are_refused(tmp_path, measured, unlabelled):

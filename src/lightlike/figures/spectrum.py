@@ -38,14 +38,17 @@ ROUTES = {
 }
 # Eigenvalues that are drawn as single points.
 POINTS = 80
+# Relative errors that can be seen on a logarithmic axis.
+VISIBLE = 0.01
 
 
 def plot_spectrum(spectrum: Spectrum, dimension: Dimension, *, ax: Place = None) -> Figure:
     """Eigenvalues λ_k of Î against k, both logarithmic, with floor and cut.
 
     Shaded is what lies below the route's floor, where rounding hides eigenvalues; the vertical line
-    is d̂, with a band where its bounds differ. An open point is the largest eigenvalue computed
-    below the cut, if there is one.
+    is d̂, with a band where its bounds differ. A band about the curve is what eigenvalues may be off
+    by, where that can be seen; the curve is dashed if they are estimates. An open point is the
+    largest eigenvalue computed below the cut, if there is one.
 
     Args:
         spectrum: Of a Fisher matrix.
@@ -87,11 +90,15 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension, *, ax: Place = None)
         label(axes, f"hidden by rounding: below {brief(floor)}", (0, floor),
               xycoords=("axes fraction", "data"), xytext=(6, -5), va="top",
               fontsize=SMALL)  # fmt: skip
+    reach = np.stack([np.clip(values - errors, bottom, None), values + errors])
+    if (errors > VISIBLE * values).any():
+        axes.fill_between(index, *reach, color=BLUE, alpha=0.2, lw=0, zorder=1)
+    dashes = (0, (4, 1.5)) if spectrum.kind == "estimated" else "-"
     if len(values) <= POINTS:
-        axes.plot(index, values, color=BLUE, lw=0.9, alpha=0.5, zorder=2)
+        axes.plot(index, values, color=BLUE, lw=0.9, alpha=0.5, ls=dashes, zorder=2)
         axes.plot(index, values, ls="", marker="o", ms=3.4, mew=0, color=BLUE, zorder=3)
     else:
-        axes.plot(index, values, color=BLUE, lw=LINE, zorder=3, solid_capstyle="round")
+        axes.plot(index, values, color=BLUE, lw=LINE, ls=dashes, zorder=3, solid_capstyle="round")
     _cut(axes, spectrum, dimension, top)
     return figure
 

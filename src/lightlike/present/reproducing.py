@@ -153,6 +153,13 @@ def _facts(m: Measurement) -> dict[str, str]:
         "method", "reason", "dtype", "precision", "device", "tolerance", "tolerance_from", "seed",
         "fingerprint", "versions", "seconds", "peak_memory", "asked",
     }  # fmt: skip
-    rest = {k: _short(v) if not isinstance(v, dict | list) else json.dumps(v, ensure_ascii=False,
-            default=str) for k, v in r.items() if k not in known}  # fmt: skip
+    rest = {k: _told(v) for k, v in r.items() if k not in known}
     return facts | {k.replace("_", " "): v for k, v in rest.items()}
+
+
+def _told(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return _short(value)
