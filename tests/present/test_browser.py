@@ -104,6 +104,8 @@ def test_units_and_colours_change(opened):
         opened.find_element("css selector", f"[data-units-choice={unit}]").click()
         assert opened.execute_script(shown, f"main .{unit}") > 0
         assert opened.execute_script(shown, f"main .{other}") == 0
+        titles = opened.find_elements("css selector", "figure h3, figure text")
+        assert not any(f" {other}" in t.text for t in titles if t.is_displayed())
     back = "return getComputedStyle(document.body).backgroundColor"
     seen = []
     for theme in ("light", "dark"):

@@ -67,16 +67,14 @@ class Drawn:
     Attributes:
         name: For its file of data.
         caption: What it shows.
-        title: What is to be seen in it.
-        below: A line under the title.
+        headings: What is to be seen in it and a line under that, by unit as the drawings.
         drawings: SVG by unit, "nats" and "bits", or "any", and there by width, "wide" and "narrow".
         csv: Its numbers as a data URI.
     """
 
     name: str
     caption: str
-    title: str
-    below: str
+    headings: Mapping[str, tuple[str, str]]
     drawings: Mapping[str, Mapping[str, str]]
     csv: str
 

@@ -25,19 +25,24 @@ def drawn(name: str, caption: str, charts: Figure | Mapping[str, Figure]) -> Dra
         charts: The figure, or by unit.
     """
     by_unit = {"any": charts} if isinstance(charts, Figure) else dict(charts)
-    first = next(iter(by_unit.values()))
-    title, below = first.heading if isinstance(first, Chart) else ("", "")
-    described = ". ".join(part for part in (caption, title, below) if part)
-    data = csv_of(first)
+    headings = {
+        unit: chart.heading if isinstance(chart, Chart) else ("", "")
+        for unit, chart in by_unit.items()
+    }
+    described = {
+        unit: ". ".join(part for part in (caption, *heading) if part)
+        for unit, heading in headings.items()
+    }
+    data = csv_of(next(iter(by_unit.values())))
     drawings = {
         unit: {
-            "wide": svg_of(chart, f"{name}-{unit}", described),
-            "narrow": svg_of(chart, f"{name}-{unit}-narrow", described, width=NARROW),
+            "wide": svg_of(chart, f"{name}-{unit}", described[unit]),
+            "narrow": svg_of(chart, f"{name}-{unit}-narrow", described[unit], width=NARROW),
         }
         for unit, chart in by_unit.items()
     }
     link = f"data:text/csv;charset=utf-8,{quote(data)}"
-    return Drawn(name, caption, title, below, drawings, link)
+    return Drawn(name, caption, headings, drawings, link)
 
 
 def render(title: str, verdict: str, sections: Sequence[Section], units: str) -> str:
