@@ -98,25 +98,6 @@ def test_spectrum_with_an_open_rank(measured):
     assert "certified" in texts(figure)
 
 
-def test_errors_and_estimates_of_a_spectrum_are_seen(measured):
-    """A band about eigenvalues that float32 leaves open; dashes where they are estimates."""
-    model, data, m = measured
-    F = ll.fisher(mlp([3, 12, 12, 3], "tanh"), data, "categorical", dtype="float32")
-    s = ll.spectrum(F)
-    assert (s.errors > 0.1 * s.eigenvalues).any()
-    (axes,) = plots.plot_spectrum(s, ll.dimension(F)).axes
-    (band,) = axes.collections
-    heights = band.get_paths()[0].vertices[:, 1]
-    widest = int((s.errors / s.eigenvalues).argmax())
-    assert any(np.isclose(heights, float(s.eigenvalues[widest] + s.errors[widest]), rtol=1e-9))
-    assert not m.plot().axes[0].collections
-    dashed = [line.is_dashed() for line in m.plot().axes[0].lines if len(line.get_xdata()) > 2]
-    assert not any(dashed)
-    sketched = ll.spectrum(ll.fisher(model, data, "categorical"), ll.Sketch(draws=1))
-    lines_ = [x for x in sketched.plot().axes[0].lines if len(x.get_xdata()) > 2]
-    assert any(line.is_dashed() for line in lines_)
-
-
 def test_spectrum_of_a_dead_network():
     model = mlp([3, 4, 2], "relu", bias=False).double().eval()
     with torch.no_grad():
