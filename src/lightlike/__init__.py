@@ -25,7 +25,7 @@ from lightlike.geometry.path import PathLength, fisher_length
 from lightlike.geometry.saturation import Saturation, saturation
 from lightlike.geometry.subspaces import subspaces
 from lightlike.geometry.symmetry.explain import explain
-from lightlike.geometry.symmetry.explanation import Explanation, Source
+from lightlike.geometry.symmetry.explanation import Explanation, ExplanationSummary, Source
 from lightlike.geometry.tangent import Radical, Screen
 from lightlike.geometry.variation import (
     DimensionNear,
@@ -66,6 +66,7 @@ __all__ = [
     "DimensionPath",
     "EffectiveDimension",
     "Explanation",
+    "ExplanationSummary",
     "Fisher",
     "History",
     "Kronecker",

@@ -67,7 +67,7 @@ prior = { variance = "evidence" }     # optional; variance 1 unless given; or on
 #   { name = "from_initialisation", constants = 0.01, fresh = true }
 #   { name = "per_parameter", variance = { "0.weight" = 0.1, "0.bias" = 0.2 } }
 out = "result.safetensors"            # optional, beside the run file
-# optional too: parameters, method, units, memory, seed, layers, dtype
+# optional too: parameters, method, units, memory, seed, layers, dtype, explain, saturation
 """
 
 

@@ -49,7 +49,7 @@ TABLES = {
     "model": {"factory", "arguments", "weights"},
     "data": {"factory", "arguments"},
     "measure": {"likelihood", "prior", "parameters", "method", "units", "seed", "memory", "out",
-                "layers", "dtype"},
+                "layers", "dtype", "explain", "saturation"},
 }  # fmt: skip
 
 # Settings of each prior.
@@ -65,6 +65,8 @@ KINDS: dict[str, tuple[type, str]] = {
     "out": (str, "a path in quotes"),
     "seed": (int, "a whole number"),
     "layers": (bool, "true or false"),
+    "explain": (bool, "true or false"),
+    "saturation": (bool, "true or false"),
 }
 
 

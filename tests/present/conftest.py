@@ -22,7 +22,7 @@ def net(width: int) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def measured() -> ll.Measurement:
-    return ll.measure(net(5), data(), "categorical", progress=False)
+    return ll.measure(net(5), data(), "categorical", progress=False, explain=True, saturation=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -18,7 +16,11 @@ from torch import Tensor
 from lightlike.assess.measurement import Measurement, load
 from lightlike.errors import ChoiceError, ComparisonError, choice_error
 from lightlike.length.description import UNITS, check_units
+from lightlike.results import Result, frame_of, plain
 from lightlike.terminal import plain_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Standard errors by which a difference must exceed zero before it says anything.
 CLEAR = 2.0
@@ -62,7 +64,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """Networks sorted by the description length that they give the same labels.
 
     Attributes:
@@ -88,20 +90,26 @@ class Comparison:
         """The entry with the shortest length."""
         return self.entries[0]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything in plain Python types."""
-        return asdict(self)
-
     def to_frame(self) -> Any:
         """The entries as a pandas DataFrame, one row a network, by name.
 
         Raises:
-            ImportError: without pandas.
+            DependencyError: if pandas is not installed.
         """
-        import pandas
+        rows = [{k: v for k, v in plain(e).items() if k != "notes"} for e in self.entries]
+        return frame_of(rows, index="name")
 
-        rows = [{k: v for k, v in asdict(e).items() if k != "notes"} for e in self.entries]
-        return pandas.DataFrame(rows).set_index("name")
+    def plot(self, ax: Any = None) -> Figure:
+        """Differences to the best with their standard errors, as a figure.
+
+        Args:
+            ax: Axes to draw in; a figure of its own unless given.
+        """
+        # Matplotlib takes longer to load than all the rest of this package.
+        from lightlike.figures.forest import plot_forest
+
+        rows = [(e.name, e.difference, e.stderr) for e in self.entries]
+        return plot_forest(rows, self.units, ax=ax)
 
     def table(self) -> Table:
         """A table for a terminal."""
@@ -133,11 +141,6 @@ class Comparison:
         width = max(100, shutil.get_terminal_size().columns)
         table = plain_text(self.table(), width=width)
         return "\n".join([table, *(f"note: {warning}" for warning in self.warnings)])
-
-    def _repr_html_(self) -> str:
-        console = Console(file=io.StringIO(), width=120, record=True)
-        console.print(self.table())
-        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def compare(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 from rich.text import Text
 
 from lightlike.errors import ChoiceError
+from lightlike.results import Result, plain
 from lightlike.terminal import plain_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from lightlike.assess.measurement import Measurement
 
 Status = Literal["failed", "warning", "passed"]
@@ -44,7 +47,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Result):
     """All checks of a measurement, failures first.
 
     Attributes:
@@ -65,7 +68,25 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in plain Python types."""
-        return {"healthy": self.healthy, "checks": [asdict(check) for check in self.checks]}
+        return {"healthy": self.healthy, "checks": plain(self.checks)}
+
+    def plot(self, ax: Any = None) -> Figure:
+        """How many checks failed, warn and passed, as a figure.
+
+        Args:
+            ax: Axes to draw in; a figure of its own unless given.
+        """
+        # Matplotlib takes longer to load than all the rest of this package.
+        from lightlike.figures.chart import BLUE, INK, ORANGE
+        from lightlike.figures.values import plot_amounts
+
+        counts = [(s, float(sum(c.status == s for c in self.checks))) for s in ORDER]
+        bad = ", ".join(c.name for c in self.checks if c.status != "passed")
+        title = "Some checks failed" if self.failed else "No check failed"
+        return plot_amounts(counts, title, bad, hues=(INK, ORANGE, BLUE), ax=ax)
+
+    def _records(self) -> list[dict[str, str]]:
+        return [plain(check) for check in self.checks]
 
     def __str__(self) -> str:
         table = Table(box=None, pad_edge=False, show_header=False)

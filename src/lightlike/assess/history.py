@@ -7,13 +7,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightlike.errors import StoreError
+from lightlike.results import Result, frame_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Result):
     """A network at one step of its training; lengths in nats.
 
     Attributes:
@@ -55,9 +59,22 @@ class Snapshot:
     rotation: float | None
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything in plain Python types."""
-        return asdict(self)
+    def plot(self, ax: Any = None) -> Figure:
+        """Fit, displacement and complexity, as a figure.
+
+        Args:
+            ax: Axes to draw in; a figure of its own unless given.
+        """
+        # Matplotlib takes longer to load than all the rest of this package.
+        from lightlike.figures.values import plot_amounts
+
+        terms = {"fit": self.fit, "displacement": self.displacement, "complexity": self.complexity}
+        return plot_amounts(
+            [(name, value) for name, value in terms.items() if value is not None],
+            f"Step {self.step:,}: dimension {self.dimension:,} of {self.parameters:,}",
+            f"nats of {self.observations:,} labels",
+            ax=ax,
+        )
 
     def numbers(self) -> dict[str, float]:
         """What can be drawn as a curve, by name; without what is absent."""
@@ -68,7 +85,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class History:
+class History(Result):
     """Snapshots in the order of their steps.
 
     Attributes:
@@ -84,27 +101,30 @@ class History:
         """One attribute of all snapshots."""
         return [getattr(snapshot, name) for snapshot in self.snapshots]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything in plain Python types."""
-        return {"snapshots": [snapshot.to_dict() for snapshot in self.snapshots]}
-
     def to_frame(self) -> Any:
         """A pandas DataFrame, one row a snapshot, by step.
 
         Raises:
-            ImportError: without pandas.
+            DependencyError: if pandas is not installed.
         """
-        import pandas
+        columns = list(Snapshot.__dataclass_fields__)
+        return frame_of([s.to_dict() for s in self.snapshots], columns, "step")
 
-        rows = [asdict(s) for s in self.snapshots]
-        return pandas.DataFrame(rows, columns=list(Snapshot.__dataclass_fields__)).set_index("step")
+    def plot(self, ax: Any = None) -> Figure:
+        """Dimension, length and its terms, loss and rotation against the step, as a figure.
 
-    def plot(self) -> Any:
-        """Dimension, length and its terms, loss and rotation against the step, as a figure."""
+        Args:
+            ax: Axes to draw in, one for each of these that there is; a figure of its own unless
+                given.
+
+        Raises:
+            ChoiceError: if nothing was measured.
+        """
         # Matplotlib takes longer to load than all the rest of this package.
         from lightlike.figures.history import plot_history
 
-        return plot_history({name: self.column(name) for name in Snapshot.__dataclass_fields__})
+        columns = {name: self.column(name) for name in Snapshot.__dataclass_fields__}
+        return plot_history(columns, ax=ax)
 
     def __str__(self) -> str:
         heads = ("step", "dimension", "length", "fit", "complexity", "loss")

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightlike.assess.accounts import account_for, check_accounts
 from lightlike.assess.checks import examine
 from lightlike.assess.measurement import Measurement
-from lightlike.assess.parts import Method, Setting, parts_by
+from lightlike.assess.parts import Method, Setting, is_exact, parts_by
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import check_units
@@ -26,6 +27,7 @@ from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
+from lightlike.results import plain
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.spectrum import Spectrum
 from lightlike.store import check_place
@@ -46,6 +48,8 @@ def measure(
     memory: int | float | str | None = None,
     layers: bool | None = None,
     dtype: str | torch.dtype = "float64",
+    explain: bool = False,
+    saturation: bool = False,
 ) -> Measurement:
     """Measure a network: local dimension, Fisher spectrum and description length of the labels.
 
@@ -72,6 +76,10 @@ def measure(
         dtype: "float64", whatever the model's own. "float32" takes less time and half the
             memory for gradients, for large eigenvalues: each has a bound on its error
             (`spectrum.errors`), and so has the length.
+        explain: Whether to name the sources of null directions, as `lightlike.explain` does; they
+            bound the dimension from above, so that it may be proven twice.
+        saturation: Whether to follow the dimension against observations, as
+            `lightlike.saturation` does.
 
     Returns:
         A `Measurement`: d̂ = rank Î(θ), the eigenvalues of Î(θ) = (1/N) Σ J_iᵀ Λ_i J_i and the
@@ -90,14 +98,35 @@ def measure(
     problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress), dtype)
     resolved = prior.resolve(problem)
     F = Fisher(Root(problem))
+    check_accounts(F, exact=is_exact(method), explain=explain, saturation=saturation)
     parts = parts_by(method, Setting(F, prior, seed, budget, layers))
-    spectrum, dimension, length = parts.spectrum, parts.dimension, parts.length
+    spectrum, length = parts.spectrum, parts.length
+    accounts = account_for(
+        F,
+        parts.dimension,
+        spectrum,
+        explain=explain,
+        saturation=saturation,
+        seed=seed,
+        memory=budget,
+    )
+    dimension = accounts.dimension
     record = _record(F, spectrum, dimension, seed, time.perf_counter() - start)
     record["back_propagation"] = sorted(set(parts.ways))
     # What tells priors of one name and networks of one shape apart, when they are compared.
     record["prior_digest"] = digest({"mean": resolved.mean, "variance": resolved.variance})
     record["architecture"] = problem.selection.digest()
     record |= parts.record
+    # What was asked for, to ask for it again.
+    record["asked"] = {
+        "method": plain(method),
+        "units": units,
+        "dtype": name_of(problem.dtype),
+        "parameters": plain(parameters),
+        "layers": layers,
+        "explain": explain,
+        "saturation": saturation,
+    }
     checks = tuple(examine(F, spectrum, dimension, length, sketched=not parts.exact))
     criteria = criteria_of(problem.reference, int(dimension))
     if not parts.ranked:
@@ -117,6 +146,8 @@ def measure(
         record=record,
         checks=checks,
         warnings=(*parts.notes, *(check.text for check in checks if check.status != "passed")),
+        explanation=accounts.explanation,
+        saturation=accounts.saturation,
     )
     if out is not None:
         result.save(out)

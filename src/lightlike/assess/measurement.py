@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
 from lightlike import store
 from lightlike.assess.diagnosis import Check
 from lightlike.assess.layers import LayerSummary
-from lightlike.assess.summary import as_html, as_text
+from lightlike.assess.summary import as_text
 from lightlike.errors import StoreError
 from lightlike.geometry.dimension import Dimension
+from lightlike.geometry.saturation import Saturation
+from lightlike.geometry.symmetry.explanation import ExplanationSummary
+from lightlike.length.criteria import Criteria
 from lightlike.length.description import DescriptionLength
+from lightlike.results import Result, plain
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.spectrum import Spectrum
@@ -24,9 +28,11 @@ from lightlike.spectrum.spectrum import Spectrum
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Result):
     """Dimension, spectrum and description length of a network, and what each is worth.
 
     Attributes:
@@ -44,6 +50,8 @@ class Measurement:
         record: Route, dtype, versions, fingerprints, seed, seconds, peak memory.
         checks: What was looked at, and what was found: see `lightlike.diagnose`.
         warnings: What to keep in mind when reading the numbers.
+        explanation: Null directions by their sources, or None if they were not asked for.
+        saturation: The dimension against observations, or None if it was not asked for.
     """
 
     parameters: int
@@ -53,13 +61,15 @@ class Measurement:
     spectrum: Spectrum
     length: DescriptionLength
     layers: list[LayerSummary]
-    criteria: dict[str, float | None]
+    criteria: Criteria
     likelihood: dict[str, object]
     excluded: tuple[str, ...]
     nll: Tensor | None
     record: dict[str, Any]
     checks: tuple[Check, ...]
     warnings: tuple[str, ...]
+    explanation: ExplanationSummary | None = None
+    saturation: Saturation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers in plain Python types, fit for JSON; infinite ones become None."""
@@ -76,15 +86,19 @@ class Measurement:
             tensors["nll"] = self.nll
         store.write(path, tensors, {"kind": "measurement", **self._header()})
 
-    def plot(self) -> Figure:
+    def plot(self, ax: Any = None) -> Figure:
         """The spectrum with the cut that decides the dimension, as a matplotlib figure.
 
-        See `lightlike.present.plots` for others, and for the numbers in it.
+        Each of its parts has a figure of its own: `length.plot()`, `explanation.plot()`, …; see
+        `lightlike.present.plots` for others, and for the numbers in it.
+
+        Args:
+            ax: Axes to draw in; a figure of its own unless given.
         """
         # Matplotlib takes longer to load than all the rest of this package.
         from lightlike.figures.spectrum import plot_spectrum
 
-        return plot_spectrum(self.spectrum, self.dimension)
+        return plot_spectrum(self.spectrum, self.dimension, ax=ax)
 
     def _header(self) -> dict[str, Any]:
         values = self.spectrum.values
@@ -93,30 +107,42 @@ class Measurement:
             for f in dataclasses.fields(values)
             if f.name not in ("eigenvalues", "rounding")
         }
-        rounding = values.rounding
-        spectrum["rounding"] = None if rounding is None else dataclasses.asdict(rounding)
+        spectrum["rounding"] = values.rounding
         header = {
             "parameters": self.parameters,
             "observations": self.observations,
             "rows": self.rows,
-            "dimension": dataclasses.asdict(self.dimension),
+            "dimension": self.dimension,
             "spectrum": spectrum,
-            "length": self.length.to_dict(),
-            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "length": self.length,
+            "layers": self.layers,
             "criteria": self.criteria,
             "likelihood": self.likelihood,
-            "excluded": list(self.excluded),
+            "excluded": self.excluded,
             "record": self.record,
-            "checks": [dataclasses.asdict(check) for check in self.checks],
-            "warnings": list(self.warnings),
+            "checks": self.checks,
+            "warnings": self.warnings,
+            "explanation": self.explanation,
+            "saturation": self.saturation,
         }
-        return dict(_plain(header))
+        return dict(plain(header))
 
     def __str__(self) -> str:
         return as_text(self)
 
-    def _repr_html_(self) -> str:
-        return as_html(self)
+    def _records(self) -> list[dict[str, Any]]:
+        d, length = self.dimension, self.length
+        return [
+            {
+                "parameters": self.parameters, "observations": self.observations,
+                "rows": self.rows, "dimension": d.value, "lower": d.lower, "upper": d.upper,
+                "kind": d.kind, "trace": self.spectrum.trace, "total": length.total,
+                "fit": length.fit, "displacement": length.displacement,
+                "dimension_term": length.dimension_term, "spectrum_term": length.spectrum_term,
+                "complexity": length.complexity, "stderr": length.stderr, "units": length.units,
+                **self.criteria,
+            }
+        ]  # fmt: skip
 
 
 def load(path: str | os.PathLike[str]) -> Measurement:
@@ -154,7 +180,7 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
         parameters=header["parameters"],
         observations=header["observations"],
         rows=header["rows"],
-        dimension=_dimension(header["dimension"]),
+        dimension=Dimension.from_dict(header["dimension"]),
         spectrum=Spectrum(Eigenvalues(eigenvalues=tensors["eigenvalues"], **spectrum)),
         length=DescriptionLength.from_dict(header["length"]),
         layers=[
@@ -162,31 +188,22 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
                 name=layer["name"],
                 parameters=layer["parameters"],
                 trace=layer["trace"],
-                dimension=None if layer["dimension"] is None else _dimension(layer["dimension"]),
+                dimension=_optional(layer["dimension"], Dimension.from_dict),
             )
             for layer in header["layers"]
         ],
-        criteria=header["criteria"],
+        criteria=Criteria(header["criteria"]),
         likelihood=header["likelihood"],
         excluded=tuple(header["excluded"]),
         nll=tensors.get("nll"),
         record=header["record"],
         checks=tuple(Check(**check) for check in header["checks"]),
         warnings=tuple(header["warnings"]),
+        explanation=_optional(header.get("explanation"), ExplanationSummary.from_dict),
+        saturation=_optional(header.get("saturation"), Saturation.from_dict),
     )
 
 
-def _dimension(fields: dict[str, Any]) -> Dimension:
-    gap = math.inf if fields["gap"] is None else fields["gap"]
-    return Dimension(**{**fields, "gap": gap})
-
-
-def _plain(value: Any) -> Any:
-    """The value in types that JSON has."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _optional(given: Any, read: Callable[[dict[str, Any]], T]) -> T | None:
+    """A part that may not have been measured."""
+    return None if given is None else read(given)

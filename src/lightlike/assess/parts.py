@@ -74,6 +74,11 @@ def parts_by(method: Method, setting: Setting) -> Parts:
     return _by_rows(str(method), setting)
 
 
+def is_exact(method: Method) -> bool:
+    """Whether a method means a route that decides the rank."""
+    return all(options_of(method) is None for options_of, _ in ROUTES)
+
+
 def _by_rows(method: str, setting: Setting) -> Parts:
     F, budget = setting.F, setting.memory
     decomposition = F.decomposition(method, budget)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,10 +19,14 @@ from lightlike.metric.kronecker.options import as_kronecker
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
+from lightlike.results import Result
 from lightlike.spectrum.memory import format_bytes, resolve_memory
 from lightlike.spectrum.quadrature import as_quadrature
 from lightlike.spectrum.routes import Route, choose, routes
 from lightlike.spectrum.sketch import as_sketch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class LayerPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Result):
     """The route that a measurement would take, and the others.
 
     Attributes:
@@ -77,6 +81,40 @@ class Plan:
     rate: float
     dtype: str = "float64"
     layers: tuple[LayerPlan, ...] = ()
+
+    def plot(self, ax: Any = None) -> Figure:
+        """Memory of each route, under what may be used, as a figure.
+
+        Args:
+            ax: Axes to draw in; a figure of its own unless given.
+        """
+        # Matplotlib takes longer to load than all the rest of this package.
+        from lightlike.figures.values import plot_amounts
+
+        rows = self._records()
+        texts = [f"{format_bytes(r['memory'])}, {format_seconds(r['seconds'])}" for r in rows]
+        most = max(r["memory"] for r in rows)
+        return plot_amounts(
+            [(r["method"], r["memory"]) for r in rows],
+            f"{self.method}: {texts[0]}",
+            "memory of each route, the chosen one first",
+            texts=texts,
+            marks={"budget": self.budget} if self.budget < 4 * most else {},
+            ax=ax,
+        )
+
+    def _records(self) -> list[dict[str, Any]]:
+        first = {"method": self.method, "chosen": True, "exact": self.exact,
+                 "seconds": self.seconds, "memory": self.memory, "fits": True,
+                 "reason": self.reason}  # fmt: skip
+        return [first] + [
+            {
+                "method": route.method, "chosen": False, "exact": route.exact,
+                "seconds": route.operations / self.rate, "memory": route.memory,
+                "fits": route.fits(self.budget), "reason": route.reason,
+            }
+            for route in self.alternatives
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         worth = "exact, every row whitened" if self.exact else "estimated"

@@ -16,7 +16,7 @@ from lightlike.geometry.dimension import (
 from lightlike.geometry.symmetry.explain import certified, explain
 from lightlike.geometry.symmetry.explanation import Explanation
 from lightlike.length.arguments import check_fisher
-from lightlike.length.criteria import criteria_of
+from lightlike.length.criteria import Criteria, criteria_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand, gaussian_razor
 from lightlike.length.information import tic
@@ -124,7 +124,7 @@ def description_length(
     return replace(length, validity=validity)
 
 
-def criteria(F: Fisher) -> dict[str, float | None]:
+def criteria(F: Fisher) -> Criteria:
     """AIC, BIC with D and with d, TIC, uniform code and label entropy, by name, in nats.
 
     "tic" takes the Hessian of the loss, "tic_ggn" the Fisher matrix in its place; either is None

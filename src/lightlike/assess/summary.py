@@ -1,16 +1,18 @@
-"""A measurement in words: the same lines as text and as a small HTML table."""
+"""A measurement in words."""
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
+from lightlike.length.criteria import NAMES
 from lightlike.length.description import UNITS, DescriptionLength
 
 if TYPE_CHECKING:
     from lightlike.assess.measurement import Measurement
 
 MOST_LAYERS = 6
+MOST_SOURCES = 3
+BESIDE = ("uniform", "label_entropy", "bic_dimension", "bic", "aic")
 
 
 def as_text(m: Measurement) -> str:
@@ -20,25 +22,17 @@ def as_text(m: Measurement) -> str:
     return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
 
 
-def as_html(m: Measurement) -> str:
-    """The same lines as a table, without scripts or outside references."""
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-        f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-        for label, text in lines(m)
-    )
-    return f"<table class='lightlike-measurement'>{cells}</table>"
-
-
 def lines(m: Measurement) -> list[tuple[str, str]]:
     """Label and text of each line."""
+    accounts = _accounts(m)
     rows = [
         ("measured", _measured(m)),
         ("dimension", _dimension(m)),
         ("spectrum", _spectrum(m)),
         ("soft counts", _soft(m)),
         *_length(m),
-        *_layers(m),
+        *_layers(m, MOST_LAYERS - len(accounts)),
+        *accounts,
     ]
     rows += [("note", warning) for warning in m.warnings[:3]]
     if len(m.warnings) > 3:
@@ -64,6 +58,7 @@ def _dimension(m: Measurement) -> str:
         text += f", gap 10^{d.gap:.1f}"
     null = m.parameters - d.value
     most = "at most " if _bounded(m) and d.kind != "exact" else ""
+    text += ", proven twice" if d.proven_twice else ""
     text += f"); {most}{null:,} null direction{'' if null == 1 else 's'}"
     return f"{text}; limited by the data" if d.data_limited else text
 
@@ -127,26 +122,19 @@ def _length(m: Measurement) -> list[tuple[str, str]]:
     rows.insert(0, ("length", f"{total}; {length.total / n:.4g} a label"))
     if length.tuning_cost:
         rows.append(("", f"at most {length.tuning_cost:.1f} more for the fitted prior variance"))
-    names = {
-        "uniform": "uniform code",
-        "label_entropy": "label entropy",
-        "bic_dimension": "BIC with d",
-        "bic": "BIC with D",
-        "aic": "AIC",
-    }
     parts = [
-        f"{name} {value * factor:.1f}"
-        for key, name in names.items()
+        f"{NAMES[key]} {value * factor:.1f}"
+        for key in BESIDE
         if (value := m.criteria.get(key)) is not None
     ]
     rows.append(("beside it", ", ".join(parts)))
     return rows
 
 
-def _layers(m: Measurement) -> list[tuple[str, str]]:
+def _layers(m: Measurement, most: int) -> list[tuple[str, str]]:
     rows = []
     total = trace_of(m)
-    for layer in m.layers[:MOST_LAYERS]:
+    for layer in m.layers[:most]:
         dimension = "—" if layer.dimension is None else f"{layer.dimension.value:,}"
         if _bounded(m) and layer.dimension and layer.dimension.kind != "exact":
             dimension = f"at least {dimension}"
@@ -158,8 +146,25 @@ def _layers(m: Measurement) -> list[tuple[str, str]]:
                 f"{share:.0%} of the trace",
             )
         )
-    if len(m.layers) > MOST_LAYERS:
-        rows.append(("layer", f"… {len(m.layers) - MOST_LAYERS} more in .layers"))
+    if len(m.layers) > most:
+        rows.append(("layer", f"… {len(m.layers) - most} more in .layers"))
+    return rows
+
+
+def _accounts(m: Measurement) -> list[tuple[str, str]]:
+    """What was asked for beside the rest: sources of null directions, and saturation."""
+    rows = []
+    if (e := m.explanation) is not None:
+        kinds: dict[str, int] = {}
+        for source in e.sources:
+            kinds[source.kind] = kinds.get(source.kind, 0) + source.dimension
+        largest = sorted(((n, kind) for kind, n in kinds.items() if n), reverse=True)
+        named = [f"{kind} {n:,}" for n, kind in largest[:MOST_SOURCES]]
+        named += ["…"] if len(largest) > MOST_SOURCES else []
+        text = f"{e.explained:,} of {e.radical:,} null directions explained"
+        rows.append(("sources", ": ".join([text, *([", ".join(named)] if named else [])])))
+    if m.saturation is not None:
+        rows.append(("saturation", m.saturation.verdict))
     return rows
 
 

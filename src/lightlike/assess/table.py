@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table as Grid
 
 from lightlike.assess.entries import ENTRIES, Entry, Question
-from lightlike.errors import LightlikeError, choice_error
+from lightlike.errors import LightlikeError, UndefinedError, choice_error
 from lightlike.length.arguments import check_fisher
-from lightlike.length.codelength import CodeLength, finite
+from lightlike.length.codelength import CodeLength
 from lightlike.length.coefficient import LearningCoefficient
 from lightlike.length.description import check_units
 from lightlike.length.prequential import PrequentialLength
@@ -23,12 +21,17 @@ from lightlike.length.priors import Prior
 from lightlike.length.regular import Bounds
 from lightlike.metric.fisher import Fisher
 from lightlike.numbers import check_seed, check_whole
+from lightlike.results import Result, plain
+from lightlike.terminal import plain_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDTH = 140
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Result):
     """One length, or why there is none.
 
     Attributes:
@@ -46,6 +49,21 @@ class Row:
     needs: str
     seconds: float
     reason: str
+
+    def plot(self, ax: Any = None) -> Figure:
+        """Its length, as a figure.
+
+        Args:
+            ax: Axes to draw in; a figure of its own unless given.
+
+        Raises:
+            UndefinedError: if it has none; the message says why.
+        """
+        if self.length is None:
+            raise UndefinedError(
+                f"{self.title} is not defined here.", self.reason, "Plot another row."
+            )
+        return self.length.plot(ax)
 
     @property
     def total(self) -> float | None:
@@ -80,11 +98,11 @@ class Row:
             "name", "title", "total", "per_observation", "stderr", "kind", "needs", "seconds",
             "note", "reason",
         )  # fmt: skip
-        return {name: finite(getattr(self, name)) for name in names}
+        return {name: plain(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True)
-class LengthTable:
+class LengthTable(Result):
     """Lengths of one network on one data set.
 
     Attributes:
@@ -118,6 +136,26 @@ class LengthTable:
             "rows": [row.to_dict() for row in self.rows],
         }
 
+    def plot(self, ax: Any = None) -> Figure:
+        """All totals with two standard errors, as a figure; what is not defined is left out.
+
+        Args:
+            ax: Axes to draw in; a figure of its own unless given.
+        """
+        # Matplotlib takes longer to load than all the rest of this package.
+        from lightlike.figures.values import Value, plot_values
+
+        values = [
+            Value(r.title, x.total, x.total - 2 * x.stderr, x.total + 2 * x.stderr)
+            for r in self.rows
+            if (x := r.length) is not None
+        ]
+        title = f"Lengths of {self.observations:,} labels"
+        return plot_values(values, title, "bars: two standard errors", self.units, ax=ax)
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [row.to_dict() for row in self.rows]
+
     def __getitem__(self, name: str) -> Row:
         for row in self.rows:
             if row.name == name:
@@ -146,9 +184,7 @@ class LengthTable:
         return grid
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        Console(file=text, width=WIDTH, color_system=None).print(self)
-        return text.getvalue().rstrip()
+        return plain_text(self.__rich__(), width=WIDTH)
 
 
 def table(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lightlike.errors import ChoiceError
@@ -16,9 +17,9 @@ from lightlike.figures.chart import (
     SHADES,
     TEXT,
     THIN,
-    Chart,
     Columns,
-    axes_of,
+    Place,
+    begin,
     entitle,
     label,
 )
@@ -43,12 +44,15 @@ class Source(Protocol):
         """How many there are."""
 
 
-def plot_share(shares: Mapping[str, float], *, subspace: str = "radical") -> Chart:
+def plot_share(
+    shares: Mapping[str, float], *, subspace: str = "radical", ax: Place = None
+) -> Figure:
     """The share of a subspace in each layer, as horizontal bars in the order given.
 
     Args:
         shares: Layer → share, from 0 to 1, as `Subspace.share().layers` has it.
         subspace: What is shared out, for the title.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `layer`, `share`; beyond 24 layers the smallest are one bar, though
@@ -65,8 +69,7 @@ def plot_share(shares: Mapping[str, float], *, subspace: str = "radical") -> Cha
         )
     columns: Columns = {"layer": list(shares), "share": [float(v) for v in shares.values()]}
     names, values = _few(shares)
-    chart = Chart(columns, height=max(1.9, 1.15 + 0.27 * len(names)))
-    (axes,) = axes_of(chart)
+    figure, (axes,) = begin(columns, ax, height=max(1.9, 1.15 + 0.27 * len(names)))
     places = range(len(names))[::-1]
     colours = [BLUE] * len(names)
     if len(names) < len(shares):
@@ -84,14 +87,14 @@ def plot_share(shares: Mapping[str, float], *, subspace: str = "radical") -> Cha
     largest, part = max(shares.items(), key=lambda item: item[1])
     title = f"The {subspace} is empty"
     if part:
-        where = _layer(largest) if largest else "the model's own parameters"
+        where = layer_name(largest) if largest else "the model's own parameters"
         title = f"{_percent(part)} of the {subspace} lies in {where}"
     entitle(
         axes,
         title,
         f"share of the {subspace} in each layer's parameters, input first; bars start at 0",
     )
-    return chart
+    return figure
 
 
 class Explained(Protocol):
@@ -107,8 +110,11 @@ class Explained(Protocol):
 
 
 def plot_sources(
-    sources: Explained | Sequence[Source | tuple[str, str, int]], unexplained: int = 0
-) -> Chart:
+    sources: Explained | Sequence[Source | tuple[str, str, int]],
+    unexplained: int = 0,
+    *,
+    ax: Place = None,
+) -> Figure:
     """The radical as one stacked bar of what its directions come from.
 
     Sources of one kind stand side by side, one segment each, under one label.
@@ -117,6 +123,7 @@ def plot_sources(
         sources: What `lightlike.explain` gave, which knows what is unexplained too; or objects with
             `kind`, `where`, `dimension`, as it lists them, or such triples.
         unexplained: Dimensions left over, drawn hollow.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `kind`, `where`, `dimension`; what is unexplained is the last row.
@@ -145,8 +152,7 @@ def plot_sources(
         if size:
             kinds.setdefault(kind, []).append((where, size))
     total = sum(size for *_, size in rows)
-    chart = Chart(columns, height=1.6 + 0.27 * len(kinds))
-    (axes,) = axes_of(chart)
+    figure, (axes,) = begin(columns, ax, height=1.6 + 0.27 * len(kinds))
     lines = len(kinds)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -184,18 +190,18 @@ def plot_sources(
         else "No null directions",
         "the radical, by what makes a direction change no prediction",
     )
-    return chart
+    return figure
 
 
 def _source(kind: str, parts: Iterable[tuple[str, int]], size: int, total: int) -> str:
     places = [where for where, _ in parts if where]
     text = f"{kind}  {size:,}  ({_percent(size / total)})"
     if len(places) == 1:
-        return f"{text}  in {_layer(places[0])}"
+        return f"{text}  in {layer_name(places[0])}"
     return f"{text}  in {len(places)} places" if places else text
 
 
-def _layer(name: str) -> str:
+def layer_name(name: str) -> str:
     """A layer in running text: bare numbers, as in a sequence, need the word."""
     return f"layer {name}" if name[:1].isdigit() else name
 

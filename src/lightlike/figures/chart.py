@@ -13,13 +13,16 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
 from lightlike.errors import ChoiceError
 
 Columns = Mapping[str, Sequence[Any]]
+# Where to draw: a figure of its own, given axes, or given axes for each panel.
+Place = Axes | Sequence[Axes] | np.ndarray | None
 
 INK = "#737883"  # contrast 4.4 on white, 4.2 on #111418
 BLUE = "#3f7fd0"
@@ -31,6 +34,8 @@ SHADES = ("#2f6cc0", "#6ea0e0", "#4a85d2", "#8fb6e8", "#3b78ca", "#7eabe4")
 SMALL, TEXT, TITLE = 8.5, 9.5, 12.0
 THIN, LINE = 0.8, 1.8
 RESOLUTION = 150
+# Marks titles, for pages that set them in their own type.
+HEADING = "heading"
 
 
 class Chart(Figure):
@@ -43,7 +48,10 @@ class Chart(Figure):
 
     Attributes:
         columns: The same, as plain lists.
+        heading: Title and the line under it, where the whole figure has one.
     """
+
+    heading: tuple[str, str] = ("", "")
 
     def __init__(self, columns: Columns, width: float = 7.2, height: float = 4.2) -> None:
         super().__init__(
@@ -69,7 +77,7 @@ def data_of(figure: Figure) -> dict[str, list[Any]]:
         raise ChoiceError(
             f"A {type(figure).__name__} does not know its numbers.",
             "Only figures made here hold them as columns.",
-            "Pass what a function of lightlike.present.plots returned.",
+            "Pass what .plot() or a function of lightlike.present.plots returned without ax=.",
         )
     return {name: list(values) for name, values in figure.columns.items()}
 
@@ -84,34 +92,70 @@ def csv_of(figure: Figure) -> str:
     return out.getvalue()
 
 
-def axes_of(chart: Chart, rows: int = 1, columns: int = 1) -> list[Axes]:
+def axes_of(chart: Figure, rows: int = 1, columns: int = 1) -> list[Axes]:
     """The axes of a chart in the common look: two thin spines, no grid, no background."""
-    found: list[Axes] = []
-    for index in range(rows * columns):
-        axes = chart.add_subplot(rows, columns, index + 1, facecolor="none")
-        axes.grid(visible=False, which="both")
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(INK)
-            spine.set_linewidth(THIN)
-        axes.tick_params(
-            which="major", colors=INK, labelsize=SMALL, labelcolor=INK, length=3.5, width=THIN,
-            direction="out",
-        )  # fmt: skip
-        axes.tick_params(which="minor", color=INK, length=2.0, width=0.5, direction="out")
-        axes.set_axisbelow(True)
-        found.append(axes)
-    return found
+    places = range(1, rows * columns + 1)
+    return [_dressed(chart.add_subplot(rows, columns, place)) for place in places]
+
+
+def begin(
+    columns: Columns, ax: Place = None, *, panels: int = 1, width: float = 7.2, height: float = 4.2
+) -> tuple[Figure, list[Axes]]:
+    """A new chart with its axes below one another, or the axes that are given to be drawn in.
+
+    Args:
+        columns: The numbers to be shown; given axes do not keep them.
+        ax: None, axes, or a sequence of as many as there are panels.
+        panels: How many axes are needed.
+        width: Inches, of a new chart.
+        height: Inches, of a new chart.
+
+    Raises:
+        ChoiceError: if these are not as many axes.
+    """
+    if ax is None:
+        chart = Chart(columns, width, height)
+        return chart, axes_of(chart, rows=panels)
+    given = list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(given) != panels or not all(isinstance(axes, Axes) for axes in given):
+        raise ChoiceError(
+            f"ax={ax!r} is not what this figure is drawn in.",
+            f"It has {panels} panel{'' if panels == 1 else 's'}, each with axes of its own.",
+            "Pass matplotlib axes" + ("." if panels == 1 else f", a sequence of {panels}."),
+        )
+    figure = given[0].figure
+    whole = figure.figure if isinstance(figure, SubFigure) else figure
+    return whole, [_dressed(axes) for axes in given]
+
+
+def _dressed(axes: Axes) -> Axes:
+    axes.set_facecolor("none")
+    axes.grid(visible=False, which="both")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+        spine.set_linewidth(THIN)
+    axes.tick_params(
+        which="major", colors=INK, labelsize=SMALL, labelcolor=INK, length=3.5, width=THIN,
+        direction="out",
+    )  # fmt: skip
+    axes.tick_params(which="minor", color=INK, length=2.0, width=0.5, direction="out")
+    axes.set_axisbelow(True)
+    return axes
 
 
 def entitle(axes: Axes, title: str, below: str = "") -> None:
     """A title that says what is to be seen, and a smaller line under it."""
     pad = 24.0 if below else 10.0
-    axes.set_title(title, loc="left", fontsize=TITLE, color=INK, fontweight="bold", pad=pad)
+    axes.set_title(
+        title, loc="left", fontsize=TITLE, color=INK, fontweight="bold", pad=pad, gid=HEADING
+    )
+    if isinstance(axes.figure, Chart):
+        axes.figure.heading = title, below
     if below:
         axes.annotate(
             below, (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points",
-            fontsize=TEXT, color=INK, ha="left", va="bottom", annotation_clip=False,
+            fontsize=TEXT, color=INK, ha="left", va="bottom", annotation_clip=False, gid=HEADING,
         )  # fmt: skip
 
 

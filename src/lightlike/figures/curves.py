@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightlike.errors import ChoiceError
@@ -17,8 +18,8 @@ from lightlike.figures.chart import (
     ORANGE,
     SMALL,
     THIN,
-    Chart,
-    axes_of,
+    Place,
+    begin,
     entitle,
     grouped,
     label,
@@ -35,7 +36,7 @@ WIDE = 12.0
 POINTS = 60
 
 
-def plot_saturation(saturation: Saturation) -> Chart:
+def plot_saturation(saturation: Saturation, *, ax: Place = None) -> Figure:
     """The dimension against the number of observations, under the line K = n · rank Λ.
 
     Both axes are logarithmic where the numbers of observations span more than a factor of 12; the
@@ -43,13 +44,14 @@ def plot_saturation(saturation: Saturation) -> Chart:
 
     Args:
         saturation: From `lightlike.saturation`.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `observations`, `rows`, `dimension`, `lower`, `upper`, `kind`.
     """
     s = saturation
-    chart = Chart({"observations": s.sizes, "rows": s.rows, **_columns(s.dimensions)})
-    (axes,) = axes_of(chart)
+    columns = {"observations": s.sizes, "rows": s.rows, **_columns(s.dimensions)}
+    figure, (axes,) = begin(columns, ax)
     d, last = s.dimension.value, s.sizes[-1]
     values = [x.value for x in s.dimensions]
     wide = last > WIDE * s.sizes[0] and min(values) > 0
@@ -69,9 +71,9 @@ def plot_saturation(saturation: Saturation) -> Chart:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         grouped(axes, "x")
         grouped(axes, "y")
-    begin, end = (s.sizes[0] if wide else 0), min(last, top / s.rank)
-    axes.plot([begin, end], [begin * s.rank, end * s.rank], color=GREY, lw=1.2, ls=(0, (4, 3)))
-    _name_line(axes, s, begin, end, wide=wide)
+    start, end = (s.sizes[0] if wide else 0), min(last, top / s.rank)
+    axes.plot([start, end], [start * s.rank, end * s.rank], color=GREY, lw=1.2, ls=(0, (4, 3)))
+    _name_line(axes, s, start, end, wide=wide)
     _curve(axes, s.sizes, s.dimensions, points=True)
     if s.point is not None:
         a, b = s.point
@@ -82,7 +84,7 @@ def plot_saturation(saturation: Saturation) -> Chart:
               (b, axes.get_ylim()[0]), xytext=(5, 9), color=ORANGE, fontweight="bold")  # fmt: skip
     label(axes, f"d̂ = {d:,}", (last, values[-1]), xytext=(0, 10), ha="right", color=BLUE,
           fontweight="bold")  # fmt: skip
-    return chart
+    return figure
 
 
 def plot_path(
@@ -90,7 +92,8 @@ def plot_path(
     at: Sequence[float] | None = None,
     *,
     name: str = "point",
-) -> Chart:
+    ax: Place = None,
+) -> Figure:
     """The dimension at each point of a path, such as checkpoints.
 
     Args:
@@ -98,6 +101,7 @@ def plot_path(
         at: Where each stands on the horizontal axis, such as steps of training; 0, 1, 2, … unless
             given.
         name: Of the horizontal axis, with its unit.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `at`, `dimension`, `lower`, `upper`, `kind`.
@@ -113,8 +117,7 @@ def plot_path(
             "Each point of the path has one of both.",
             "Give one or more dimensions and as many places, or none.",
         )
-    chart = Chart({"at": places, **_columns(dimensions)})
-    (axes,) = axes_of(chart)
+    figure, (axes,) = begin({"at": places, **_columns(dimensions)}, ax)
     values = [d.value for d in dimensions]
     low, high = min(d.lower for d in dimensions), max(d.upper for d in dimensions)
     room = max(1.0, 0.12 * (high - low))
@@ -140,7 +143,7 @@ def plot_path(
     entitle(axes, _course(values), f"{len(values)} points, {worth}; the axis does not start at 0"
             if axes.get_ylim()[0] > 0 else f"{len(values)} points, {worth}")  # fmt: skip
     name_axes(axes, name, "dimension d̂")
-    return chart
+    return figure
 
 
 def _columns(dimensions: Sequence[Dimension]) -> dict[str, list[int | str]]:
@@ -164,7 +167,7 @@ def _curve(
               ms=4.2, mew=0, solid_capstyle="round")  # fmt: skip
 
 
-def _name_line(axes: Axes, s: Saturation, begin: float, end: float, *, wide: bool) -> None:
+def _name_line(axes: Axes, s: Saturation, start: float, end: float, *, wide: bool) -> None:
     """Beside the line where it goes on above the curve, if there is room; else halfway up."""
     text = f"K = {s.rank} n: every row counts" if s.rank > 1 else "K = n: every row counts"
     low, high = axes.get_xlim()
@@ -173,8 +176,9 @@ def _name_line(axes: Axes, s: Saturation, begin: float, end: float, *, wide: boo
         where = end / (1.2 if wide else 1.08)
         label(axes, text, (where, where * s.rank), xytext=(9, 0), fontsize=SMALL)
     else:
-        where = math.sqrt(begin * end) if wide else 0.5 * (begin + end)
-        label(axes, text, (where, where * s.rank), xytext=(-9, 5), ha="right", fontsize=SMALL)
+        where = math.sqrt(start * end) if wide else 0.5 * (start + end)
+        # Below, where it is free: the curve runs on the line or under it, and both rise.
+        label(axes, text, (where, where * s.rank), xytext=(12, -16), fontsize=SMALL)
 
 
 def _verdict(s: Saturation) -> tuple[str, str]:

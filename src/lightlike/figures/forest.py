@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from lightlike.errors import ChoiceError
 from lightlike.figures.chart import (
     BLUE,
@@ -12,8 +14,8 @@ from lightlike.figures.chart import (
     ORANGE,
     TEXT,
     THIN,
-    Chart,
-    axes_of,
+    Place,
+    begin,
     entitle,
     grouped,
 )
@@ -22,12 +24,15 @@ from lightlike.figures.chart import (
 WIDE = 2.0
 
 
-def plot_forest(entries: Sequence[tuple[str, float, float]], units: str = "nats") -> Chart:
+def plot_forest(
+    entries: Sequence[tuple[str, float, float]], units: str = "nats", *, ax: Place = None
+) -> Figure:
     """Each network's length minus the best one's, with one and two standard errors.
 
     Args:
         entries: Name, difference and standard error; the best first, with difference 0.
         units: Of the differences.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `network`, `difference`, `stderr`.
@@ -40,11 +45,8 @@ def plot_forest(entries: Sequence[tuple[str, float, float]], units: str = "nats"
             "There are no differences to draw.", "A forest needs a tree.", "Give at least one."
         )
     names, differences, errors = zip(*entries, strict=True)
-    chart = Chart(
-        {"network": names, "difference": differences, "stderr": errors},
-        height=1.7 + 0.34 * len(names),
-    )
-    (axes,) = axes_of(chart)
+    columns = {"network": names, "difference": differences, "stderr": errors}
+    figure, (axes,) = begin(columns, ax, height=1.7 + 0.34 * len(names))
     for place, (_, difference, error) in zip(range(len(names))[::-1], entries, strict=True):
         # Undecided ones in another hue: zero lies within two errors.
         colour = BLUE if difference > WIDE * error or not error else ORANGE
@@ -65,4 +67,4 @@ def plot_forest(entries: Sequence[tuple[str, float, float]], units: str = "nats"
         f"{names[0]} is the shortest" + ("" if clear else ", though not beyond doubt"),
         "thick: one standard error of the paired difference; thin: two",
     )
-    return chart
+    return figure

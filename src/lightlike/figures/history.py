@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from lightlike.errors import ChoiceError
 from lightlike.figures.chart import (
     BLUE,
@@ -14,11 +16,12 @@ from lightlike.figures.chart import (
     ORANGE,
     SMALL,
     TEXT,
-    Chart,
-    axes_of,
+    Place,
+    begin,
     grouped,
     label,
 )
+from lightlike.length.description import UNITS, check_units
 
 PANELS = (
     ("dimension", (("dimension", BLUE), ("effective_dimension", ORANGE))),
@@ -29,18 +32,31 @@ PANELS = (
 NAMES = {"effective_dimension": "effective"}
 
 
-def plot_history(columns: Mapping[str, Sequence[Any]]) -> Chart:
+def plot_history(
+    columns: Mapping[str, Sequence[Any]], *, units: str = "nats", ax: Place = None
+) -> Figure:
     """Dimension, length with its terms, loss and rotation of the screen against the step.
 
     Args:
         columns: Of a `lightlike.History`: `step` and what there is of the others; None is a gap.
+            Lengths are in nats.
+        units: "nats" or "bits", for lengths.
+        ax: Axes to draw in, one for each of dimension, length, loss and rotation that there is.
 
     Returns:
-        A figure with those columns.
+        A figure with those columns, in these units.
 
     Raises:
-        ChoiceError: if there is no snapshot.
+        ChoiceError: if there is no snapshot, or for other units.
     """
+    check_units(units)
+    lengths = next([name for name, _ in lines] for title, lines in PANELS if title == "nats")
+    columns = {
+        name: [None if v is None else v * UNITS[units] for v in values]
+        if name in lengths
+        else list(values)
+        for name, values in columns.items()
+    }
     steps = list(columns.get("step", ()))
     if not steps:
         raise ChoiceError(
@@ -54,8 +70,12 @@ def plot_history(columns: Mapping[str, Sequence[Any]]) -> Chart:
     ]
     shown = [(title, lines) for title, lines in shown if lines]
     names = ["step", *(name for _, lines in shown for name, _ in lines)]
-    chart = Chart({name: list(columns[name]) for name in names}, height=1.9 * len(shown) + 0.4)
-    axes = axes_of(chart, rows=len(shown))
+    figure, axes = begin(
+        {name: list(columns[name]) for name in names},
+        ax,
+        panels=len(shown),
+        height=1.9 * len(shown) + 0.4,
+    )
     for panel, (title, lines) in zip(axes, shown, strict=True):
         for name, ink in lines:
             points = [
@@ -67,13 +87,19 @@ def plot_history(columns: Mapping[str, Sequence[Any]]) -> Chart:
                   fontsize=SMALL)  # fmt: skip
         if title == "dimension" and {"lower", "upper"} <= set(columns):
             panel.fill_between(steps, columns["lower"], columns["upper"], color=GREY, alpha=0.25)
-        panel.set_title(title, loc="left", fontsize=TEXT, color=INK, fontweight="bold")
+        panel.set_title(
+            units if title == "nats" else title,
+            loc="left",
+            fontsize=TEXT,
+            color=INK,
+            fontweight="bold",
+        )
         panel.set_xlim(steps[0], steps[-1] + 0.14 * max(steps[-1] - steps[0], 1))
         panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]))
         grouped(panel, "x")
         grouped(panel, "y")
     axes[-1].set_xlabel("step", fontsize=TEXT, color=INK, labelpad=6)
-    return chart
+    return figure
 
 
 def _known(values: Sequence[Any]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matplotlib.figure import Figure
+
 from lightlike.errors import ChoiceError
 from lightlike.figures.chart import (
     BLUE,
@@ -13,12 +15,14 @@ from lightlike.figures.chart import (
     SMALL,
     TEXT,
     THIN,
-    Chart,
-    axes_of,
+    Columns,
+    Place,
+    begin,
     entitle,
     grouped,
     label,
 )
+from lightlike.length.codelength import CodeLength
 from lightlike.length.description import UNITS, DescriptionLength
 
 TERMS = {
@@ -26,22 +30,29 @@ TERMS = {
     "displacement": "displacement from the prior mean",
     "dimension_term": "dimension: (d/2) log N",
     "spectrum_term": "spectrum: ½ Σ log(λ + 1/N)",
+    "prior_term": "prior beyond a Gaussian",
 }
 # In place of the last two where eigenvalues were not counted.
 WHOLE = {"complexity": "complexity: ½ log det(I + N Σ^½ Î Σ^½)"}
+# The last is 0 unless the prior is more than a Gaussian.
+ALWAYS = ("fit", "displacement", "dimension_term", "spectrum_term")
 # Codes that know nothing of the inputs, as lines to be beaten.
 RIVALS = {"uniform": "uniform code", "label_entropy": "label entropy"}
 
 
 def plot_length(
-    length: DescriptionLength, criteria: Mapping[str, float | None] | None = None
-) -> Chart:
+    length: DescriptionLength,
+    criteria: Mapping[str, float | None] | None = None,
+    *,
+    ax: Place = None,
+) -> Figure:
     """The terms of a length as steps of a waterfall, from nothing to the total.
 
     Args:
         length: With labels.
         criteria: As `lightlike.lengths.criteria` has them, in nats; of these the uniform code and
             the label entropy are drawn as lines.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `term`, `start`, `stop`, `value`; the last row is the total.
@@ -55,54 +66,92 @@ def plot_length(
             "Its steps would end nowhere.",
             "Measure with labels.",
         )
+    factor = UNITS[length.units] * length.scale
+    counted = length.dimension_term is not None
+    always = ALWAYS if counted else (*ALWAYS, *WHOLE)
+    return plot_steps(
+        {
+            name: float(getattr(length, name))
+            for name in (TERMS if counted else ("fit", "displacement", *WHOLE, "prior_term"))
+            if name in always or length.prior_term
+        },
+        length.total,
+        unit_of(length),
+        f"{length.observations:,} labels, {length.kind}",
+        rivals={RIVALS[k]: v * factor for k, v in (criteria or {}).items() if k in RIVALS and v},
+        ax=ax,
+    )
+
+
+def plot_steps(
+    terms: Mapping[str, float],
+    total: float,
+    unit: str,
+    below: str,
+    *,
+    rivals: Mapping[str, float] | None = None,
+    ax: Place = None,
+) -> Figure:
+    """Terms as steps of a waterfall, from nothing to their sum.
+
+    Args:
+        terms: Name → value, in order.
+        total: Their sum.
+        unit: Of all.
+        below: A line under the title.
+        rivals: Lengths to be beaten, by name, as lines.
+        ax: Axes to draw in; a figure of its own unless given.
+
+    Returns:
+        A figure with columns `term`, `start`, `stop`, `value`; the last row is the total.
+    """
+    rivals = rivals or {}
     steps: list[tuple[str, float, float]] = []
     reached = 0.0
-    for name in TERMS if length.dimension_term is not None else ("fit", "displacement", *WHOLE):
-        value = float(getattr(length, name))
+    for name, value in terms.items():
         steps.append((name, reached, reached + value))
         reached += value
-    steps.append(("total", 0.0, length.total))
-    chart = Chart(
-        {
-            "term": [name for name, *_ in steps],
-            "start": [start for _, start, _ in steps],
-            "stop": [stop for *_, stop in steps],
-            "value": [stop - start for _, start, stop in steps],
-        },
-        height=3.4,
-    )
-    (axes,) = axes_of(chart)
-    factor = UNITS[length.units] * length.scale
-    rivals = {RIVALS[k]: v * factor for k, v in (criteria or {}).items() if k in RIVALS and v}
+    steps.append(("total", 0.0, total))
+    columns: Columns = {
+        "term": [name for name, *_ in steps],
+        "start": [start for _, start, _ in steps],
+        "stop": [stop for *_, stop in steps],
+        "value": [stop - start for _, start, stop in steps],
+    }
+    figure, (axes,) = begin(columns, ax, height=1.4 + 0.4 * len(steps))
     ends = [e for _, a, b in steps for e in (a, b)] + list(rivals.values())
-    low, high = min(0.0, *ends), max(ends)
+    low, high = min(0.0, *ends), max(0.0, *ends)
     room = (high - low) or 1.0
     axes.set_xlim(low - 0.02 * room, high + 0.16 * room)
     axes.set_ylim(-0.5, len(steps) - 0.3 + 0.5 * bool(rivals))
     places = range(len(steps))[::-1]
+    digits = 1 if max(abs(low), abs(high)) >= 10.0 else 4
     for place, (name, start, stop) in zip(places, steps, strict=True):
         colour = INK if name == "total" else BLUE if stop >= start else ORANGE
         axes.barh(place, stop - start, left=start, height=0.5, color=colour, lw=0)
         if name != "total":
             axes.plot([stop, stop], [place - 0.75, place - 0.25], color=GREY, lw=THIN)
-        text = _signed(stop - start, first=name in ("fit", "total"))
+        text = _signed(stop - start, digits, first=place == places[0] or name == "total")
         label(axes, text, (max(start, stop), place), xytext=(6, 0), fontsize=TEXT,
               fontweight="bold" if name == "total" else "normal")  # fmt: skip
     for value, names in _grouped(rivals, 0.03 * room).items():
         axes.axvline(value, color=GREY, lw=THIN, ls=(0, (3, 2)), zorder=0)
-        label(axes, names, (value, len(steps) - 0.3), xytext=(-5, 0), ha="right", fontsize=SMALL)
+        right = value > low + 0.3 * room
+        label(axes, names, (value, len(steps) - 0.3), xytext=(-5 if right else 5, 0),
+              ha="right" if right else "left", fontsize=SMALL)  # fmt: skip
     axes.axvline(0.0, color=GREY, lw=THIN, zorder=0)
-    axes.set_yticks(list(places), [(TERMS | WHOLE).get(name, "total") for name, *_ in steps])
+    axes.set_yticks(list(places), [(TERMS | WHOLE).get(name, name) for name, *_ in steps])
     axes.tick_params(axis="y", length=0, labelsize=TEXT, pad=6)
     grouped(axes, "x")
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(_unit(length), fontsize=TEXT, color=INK, labelpad=6)
-    entitle(
-        axes,
-        f"{length.total:,.1f} {_unit(length)} describe the labels",
-        f"{length.observations:,} labels, {length.kind}",
-    )
-    return chart
+    axes.set_xlabel(unit, fontsize=TEXT, color=INK, labelpad=6)
+    entitle(axes, f"{total:,.{digits}f} {unit} describe the labels", below)
+    return figure
+
+
+def unit_of(length: DescriptionLength | CodeLength) -> str:
+    """Of its numbers."""
+    return length.units if length.scale == 1.0 else f"{length.units} per label"
 
 
 def _grouped(lines: Mapping[str, float], apart: float) -> dict[float, str]:
@@ -114,10 +163,6 @@ def _grouped(lines: Mapping[str, float], apart: float) -> dict[float, str]:
     return found
 
 
-def _unit(length: DescriptionLength) -> str:
-    return length.units if length.scale == 1.0 else f"{length.units} per label"
-
-
-def _signed(value: float, *, first: bool) -> str:
+def _signed(value: float, digits: int, *, first: bool) -> str:
     sign = "" if first and value >= 0 else "+ " if value >= 0 else "− "
-    return f"{sign}{abs(value):,.1f}"
+    return f"{sign}{abs(value):,.{digits}f}"

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lightlike.figures.chart import (
     BLUE,
@@ -15,8 +16,8 @@ from lightlike.figures.chart import (
     ORANGE,
     SMALL,
     THIN,
-    Chart,
-    axes_of,
+    Place,
+    begin,
     brief,
     entitle,
     label,
@@ -42,18 +43,23 @@ ROUTES = {
 }
 # Eigenvalues that are drawn as single points.
 POINTS = 80
+# Relative errors that can be seen on a logarithmic axis.
+VISIBLE = 0.01
 
 
-def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
+def plot_spectrum(spectrum: Spectrum, dimension: Dimension, *, ax: Place = None) -> Figure:
     """Eigenvalues λ_k of Î against k, both logarithmic, with floor and cut.
 
     Shaded is what lies below the route's floor, where rounding hides eigenvalues, or where none was
     computed if the spectrum holds the largest only; the vertical line is d̂, with a band where its
-    bounds differ. An open point is the largest eigenvalue computed below the cut, if there is one.
+    bounds differ. A band about the curve is what eigenvalues may be off by, where that can be seen;
+    the curve is dashed if they are estimates. An open point is the largest eigenvalue computed
+    below the cut, if there is one.
 
     Args:
         spectrum: Of a Fisher matrix.
         dimension: Of the same.
+        ax: Axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with columns `index`, `eigenvalue`, `error`.
@@ -61,10 +67,8 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
     values = spectrum.eigenvalues.cpu().numpy()
     index = np.arange(1, len(values) + 1)
     errors = spectrum.errors.cpu().numpy()
-    chart = Chart(
-        {"index": index.tolist(), "eigenvalue": values.tolist(), "error": errors.tolist()}
-    )
-    (axes,) = axes_of(chart)
+    columns = {"index": index.tolist(), "eigenvalue": values.tolist(), "error": errors.tolist()}
+    figure, (axes,) = begin(columns, ax)
     most = spectrum.shape[1]
     entitle(
         axes,
@@ -80,7 +84,7 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
         why = "The matrix is zero: no direction changes the predictions."
         label(axes, why if spectrum.whole else "No single eigenvalue was computed.", (0.5, 0.5),
               xycoords="axes fraction", ha="center")  # fmt: skip
-        return chart
+        return figure
     floor, low = spectrum.floor, float(values[-1])
     # What rounding hides is of no size that means anything: a strip of it is enough.
     bottom = min(low / 10, floor / 10**STRIP if floor else low / 10)
@@ -96,14 +100,18 @@ def plot_spectrum(spectrum: Spectrum, dimension: Dimension) -> Chart:
         label(axes, f"{why}: below {brief(floor)}", (0, floor),
               xycoords=("axes fraction", "data"), xytext=(6, -5), va="top",
               fontsize=SMALL)  # fmt: skip
+    reach = np.stack([np.clip(values - errors, bottom, None), values + errors])
+    if (errors > VISIBLE * values).any():
+        axes.fill_between(index, *reach, color=BLUE, alpha=0.2, lw=0, zorder=1)
+    dashes = (0, (4, 1.5)) if spectrum.kind == "estimated" else "-"
     if len(values) <= POINTS:
-        axes.plot(index, values, color=BLUE, lw=0.9, alpha=0.5, zorder=2)
+        axes.plot(index, values, color=BLUE, lw=0.9, alpha=0.5, ls=dashes, zorder=2)
         axes.plot(index, values, ls="", marker="o", ms=3.4, mew=0, color=BLUE, zorder=3)
     else:
-        axes.plot(index, values, color=BLUE, lw=LINE, zorder=3, solid_capstyle="round")
+        axes.plot(index, values, color=BLUE, lw=LINE, ls=dashes, zorder=3, solid_capstyle="round")
     if spectrum.whole:  # else nothing is known of the cut
         _cut(axes, spectrum, dimension, top)
-    return chart
+    return figure
 
 
 def _cut(axes: Axes, spectrum: Spectrum, dimension: Dimension, top: float) -> None:

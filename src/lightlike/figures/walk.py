@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightlike.errors import ChoiceError
@@ -18,7 +19,9 @@ from lightlike.figures.chart import (
     ORANGE,
     SMALL,
     Chart,
+    Place,
     axes_of,
+    begin,
     brief,
     entitle,
     grouped,
@@ -76,7 +79,8 @@ def plot_walk(
     control: Mapping[str, Sequence[float]] | Sequence[Trail] = (),
     *,
     budget: float | None = None,
-) -> Chart:
+    ax: Place = None,
+) -> Figure:
     """Divergence, squared norm and zeros of a walk against the distance walked.
 
     Divergences are on a logarithmic axis; a divergence of 0, as at the start, has no place there
@@ -88,6 +92,7 @@ def plot_walk(
             these attributes, or what `lightlike.walk` gave, with its budget.
         control: Columns `distance`, `divergence` of a walk in a random direction, or several such.
         budget: Bound on the divergence that the walk keeps to, if it has one.
+        ax: Three axes to draw in; a figure of its own unless given.
 
     Returns:
         A figure with these columns and `walk`, "walk" or the control's name; a control has no
@@ -102,8 +107,12 @@ def plot_walk(
     walk = _columns(trace, NAMES)
     trails = [control] if isinstance(control, Mapping) else list(control)
     controls = [t if isinstance(t, Trail) else _trail(t) for t in trails]
-    chart = Chart(_all(walk, controls), width=7.2, height=5.6)
-    left, *others = _panels(chart)
+    columns = _all(walk, controls)
+    if ax is None:
+        figure: Figure = Chart(columns, width=7.2, height=5.6)
+        left, *others = _panels(figure)
+    else:
+        figure, (left, *others) = begin(columns, ax, panels=3)
     _divergence(left, walk, controls, budget)
     for axes, key, name in zip(
         others, ("squared_norm", "zeros"), ("squared norm |θ|²", "weights at 0"), strict=True
@@ -119,7 +128,7 @@ def plot_walk(
             axes.set_ylim(0, 1.16 * max(*values, 1))
         name_axes(axes, "distance walked", name)
         _ends(axes, walk["distance"], values)
-    return chart
+    return figure
 
 
 def _ends(axes: Axes, places: Sequence[float], values: Sequence[float]) -> None:
@@ -136,7 +145,7 @@ def _ends(axes: Axes, places: Sequence[float], values: Sequence[float]) -> None:
               fontweight="bold")  # fmt: skip
 
 
-def _panels(chart: Chart) -> list[Axes]:
+def _panels(chart: Figure) -> list[Axes]:
     """One wide panel above two."""
     grid = chart.add_gridspec(2, 2, height_ratios=(1.25, 1.0))
     found = axes_of(chart, 1, 3)

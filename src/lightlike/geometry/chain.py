@@ -14,9 +14,10 @@ from lightlike.geometry.counting import ascending, cut_of, demand_float64, dimen
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.geometry.listening import Listening
 from lightlike.geometry.passage import Passage, Passages, passages
-from lightlike.geometry.tables import cells, plain, render
+from lightlike.geometry.tables import cells, render
 from lightlike.metric.fisher import Fisher
 from lightlike.problem.isolation import isolated
+from lightlike.results import Result
 from lightlike.spectrum.decomposition import Decomposition, decompose
 from lightlike.spectrum.memory import resolve_memory
 
@@ -45,7 +46,7 @@ class LayerRank:
 
 
 @dataclass(frozen=True)
-class DimensionChain:
+class DimensionChain(Result):
     """The dimension along a network, from input to output.
 
     Attributes:
@@ -67,15 +68,14 @@ class DimensionChain:
     parameters: int
     rows: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
-        layers = [
-            {**vars(one), "alone": plain(one.alone), "onwards": plain(one.onwards)}
+    def _records(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "layer": one.name, "parameters": one.parameters, "alone": one.alone.value,
+                "onwards": one.onwards.value, "added": one.added, "kind": one.onwards.kind,
+            }
             for one in self.layers
-        ]
-        modules = None if self.modules is None else [dict(vars(one)) for one in self.modules]
-        names = {name: list(getattr(self, name)) for name in ("bypassed", "unused", "silent")}
-        return {**vars(self), **names, "layers": layers, "modules": modules}
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         rows = [

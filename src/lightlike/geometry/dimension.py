@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lightlike.errors import ConsistencyError
+from lightlike.results import Result
 from lightlike.spectrum.spectrum import Spectrum
 
 
 @dataclass(frozen=True)
-class Dimension:
+class Dimension(Result):
     """Rank of the Fisher information matrix on the sample, with what it is worth.
 
     Attributes:
@@ -45,9 +47,15 @@ class Dimension:
     def __index__(self) -> int:
         return self.value
 
+    @staticmethod
+    def from_dict(given: dict[str, Any]) -> Dimension:
+        """The dimension that `to_dict` took apart."""
+        gap = math.inf if given["gap"] is None else given["gap"]
+        return Dimension(**{**given, "gap": gap})
+
 
 @dataclass(frozen=True)
-class SignificantDimension:
+class SignificantDimension(Result):
     """Number of directions along which the predictions change by more than a bound.
 
     Attributes:

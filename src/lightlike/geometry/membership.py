@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lightlike.results import Result
+
 
 @dataclass(frozen=True)
-class Membership:
+class Membership(Result):
     """Whether a vector lies in the radical or the screen; true or false in a condition.
 
     Attributes:

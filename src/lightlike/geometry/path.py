@@ -17,6 +17,7 @@ from lightlike.geometry.checks import at_point, check_fisher, listed
 from lightlike.metric.fisher import Fisher
 from lightlike.numbers import check_share, check_whole
 from lightlike.problem.parameters import Point
+from lightlike.results import Result
 from lightlike.spectrum.rounding import EPS
 
 # Nodes of the Gauss–Legendre rule on each piece, held against the same rule on its halves; pieces
@@ -30,7 +31,7 @@ SAFETY, DECAY = 4.0, 0.125
 
 
 @dataclass(frozen=True)
-class PathLength:
+class PathLength(Result):
     """The length of a piecewise linear path in the Fisher metric.
 
     Attributes:
@@ -48,6 +49,9 @@ class PathLength:
 
     def __float__(self) -> float:
         return self.value
+
+    def _records(self) -> list[dict[str, float]]:
+        return [{"segment": i, "length": v} for i, v in enumerate(self.segments)]
 
 
 def fisher_length(

@@ -13,13 +13,14 @@ from lightlike.geometry.checks import check_fisher
 from lightlike.geometry.counting import ascending, demand_float64
 from lightlike.geometry.dimension import Dimension
 from lightlike.geometry.prefixes import Prefixes
-from lightlike.geometry.tables import cells, plain, render
+from lightlike.geometry.tables import cells, dimension_cells, render
 from lightlike.metric.fisher import Fisher
 from lightlike.numbers import check_seed, is_whole
+from lightlike.results import Result
 
 
 @dataclass(frozen=True)
-class Saturation:
+class Saturation(Result):
     """The dimension d̂ on n = sizes[0] < sizes[1] < … observations, each a part of the next.
 
     Attributes:
@@ -49,29 +50,9 @@ class Saturation:
     point: tuple[int, int] | None
     seed: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
-        return {
-            **vars(self),
-            "sizes": list(self.sizes),
-            "rows": list(self.rows),
-            "dimensions": [plain(d) for d in self.dimensions],
-            "dimension": plain(self.dimension),
-            "point": None if self.point is None else list(self.point),
-        }
-
-    def __str__(self) -> str:
-        listed = zip(self.sizes, self.rows, self.dimensions, strict=True)
-        rows = [(f"{n:,}", f"{k:,}", *cells(d)) for n, k, d in listed]
-        return render(
-            f"Dimension of D = {self.parameters:,} parameters against observations "
-            f"(seed {self.seed})",
-            ("observations", f"rows K ({self.rank} each)", "dimension", "kind"),
-            rows,
-            [self._verdict()],
-        )
-
-    def _verdict(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """Where it saturates, in a sentence."""
         if not self.dimension.value:
             return "No direction changes the predictions."
         if self.point is None:
@@ -81,6 +62,36 @@ class Saturation:
         a, b = self.point
         where = f"at {b:,} observations" if b == a + 1 else f"between {a:,} and {b:,} observations"
         return f"Saturates at dimension {self.dimension.value:,} {where} of {self.observations:,}."
+
+    @staticmethod
+    def from_dict(given: dict[str, Any]) -> Saturation:
+        """The answer that `to_dict` took apart."""
+        point = given["point"]
+        return Saturation(
+            **{
+                **given,
+                "sizes": tuple(given["sizes"]),
+                "rows": tuple(given["rows"]),
+                "dimensions": tuple(Dimension.from_dict(d) for d in given["dimensions"]),
+                "dimension": Dimension.from_dict(given["dimension"]),
+                "point": None if point is None else (point[0], point[1]),
+            }
+        )
+
+    def _records(self) -> list[dict[str, Any]]:
+        listed = zip(self.sizes, self.rows, self.dimensions, strict=True)
+        return [{"observations": n, "rows": k, **dimension_cells(d)} for n, k, d in listed]
+
+    def __str__(self) -> str:
+        listed = zip(self.sizes, self.rows, self.dimensions, strict=True)
+        rows = [(f"{n:,}", f"{k:,}", *cells(d)) for n, k, d in listed]
+        return render(
+            f"Dimension of D = {self.parameters:,} parameters against observations "
+            f"(seed {self.seed})",
+            ("observations", f"rows K ({self.rank} each)", "dimension", "kind"),
+            rows,
+            [self.verdict],
+        )
 
 
 def saturation(

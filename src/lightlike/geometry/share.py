@@ -10,10 +10,11 @@ from torch import Tensor
 
 from lightlike.metric.root import Root
 from lightlike.problem.parameters import Entry
+from lightlike.results import Result
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
+class Share(Result):
     """The diagonal of a projector P, and its sums.
 
     The layers' shares come from their Gram matrices; what is asked of single parameters and
@@ -49,6 +50,12 @@ class Share:
             found[entry.name] = float(part.sum()) / max(self.dimension, 1)
             start += entry.size
         return found
+
+    def _records(self) -> list[dict[str, str | float]]:
+        return [
+            {"layer": name, "share": share, "fraction": self.fractions[name]}
+            for name, share in self.layers.items()
+        ]
 
 
 def entries_of(root: Root) -> dict[str, list[Entry]]:

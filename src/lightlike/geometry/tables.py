@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich import box
@@ -15,22 +15,38 @@ WIDTH = 100
 
 
 def render(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str] = (),
+    *,
+    texts: int = 1,
+    breaks: Collection[int] = (),
 ) -> str:
-    """A table in plain text; columns after the first are numbers, flush right.
+    """A table in plain text; columns of numbers are flush right.
 
     Args:
         title: The line above it.
         columns: Headings.
         rows: Cells.
         notes: Lines below it.
+        texts: Columns of text, ahead of those of numbers.
+        breaks: Rows that a line stands above.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, heading in enumerate(columns):
-        table.add_column(heading, justify="right" if index else "left", overflow="fold")
-    for row in rows:
+        table.add_column(heading, justify="right" if index >= texts else "left", overflow="fold")
+    for place, row in enumerate(rows):
+        if place in breaks:
+            table.add_section()
         table.add_row(*row)
     return plain_text(title, table, *notes, width=WIDTH)
+
+
+def dimension_cells(dimension: Dimension) -> dict[str, Any]:
+    """Its numbers as columns of a data frame."""
+    d = dimension
+    return {"dimension": d.value, "lower": d.lower, "upper": d.upper, "kind": d.kind, "gap": d.gap}
 
 
 def cells(dimension: Dimension) -> tuple[str, str]:
@@ -39,9 +55,3 @@ def cells(dimension: Dimension) -> tuple[str, str]:
     if dimension.lower != dimension.upper:
         text += f" ({dimension.lower:,} to {dimension.upper:,})"
     return text, dimension.kind
-
-
-def plain(dimension: Dimension) -> dict[str, Any]:
-    """A dimension in types that JSON has; an infinite gap becomes None."""
-    fields = dict(vars(dimension))
-    return {**fields, "gap": None if fields["gap"] == float("inf") else fields["gap"]}

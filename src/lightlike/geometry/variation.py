@@ -13,16 +13,17 @@ from torch import Tensor
 from lightlike.errors import ChoiceError, choice_error
 from lightlike.geometry.checks import at_point, check_fisher, each
 from lightlike.geometry.dimension import Dimension, dimension_of
-from lightlike.geometry.tables import cells, plain, render
+from lightlike.geometry.tables import cells, dimension_cells, render
 from lightlike.metric.fisher import Fisher
 from lightlike.numbers import check_positive, check_seed, check_whole
 from lightlike.problem.parameters import Point
+from lightlike.results import Result, fields_of
 
 REGIONS = ("ball", "sphere")
 
 
 @dataclass(frozen=True)
-class DimensionPath:
+class DimensionPath(Result):
     """The dimension d̂(θ) at each of some points of parameter space.
 
     Attributes:
@@ -37,13 +38,9 @@ class DimensionPath:
     parameters: int
     rows: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
-        return {
-            **vars(self),
-            "dimensions": [plain(d) for d in self.dimensions],
-            "distances": list(self.distances),
-        }
+    def _records(self) -> list[dict[str, Any]]:
+        listed = zip(self.distances, self.dimensions, strict=True)
+        return [{"distance": x, **dimension_cells(d)} for x, d in listed]
 
     def __str__(self) -> str:
         listed = enumerate(zip(self.distances, self.dimensions, strict=True))
@@ -56,7 +53,7 @@ class DimensionPath:
 
 
 @dataclass(frozen=True)
-class DimensionNear:
+class DimensionNear(Result):
     """The dimension at a point and at random points near it.
 
     Where the network is smooth in θ, the rank is lower semicontinuous: close enough to θ it is
@@ -110,9 +107,7 @@ class DimensionNear:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
         return {
-            **vars(self),
-            "here": plain(self.here),
-            "dimensions": [plain(d) for d in self.dimensions],
+            **fields_of(self),
             "counts": {str(value): count for value, count in self.counts.items()},
             "least": self.least,
             "greatest": self.greatest,
@@ -120,23 +115,31 @@ class DimensionNear:
             "singular": self.singular,
         }
 
+    def _records(self) -> list[dict[str, Any]]:
+        listed = [("at θ", self.here), *(("nearby", d) for d in self.dimensions)]
+        return [{"where": where, **dimension_cells(d)} for where, d in listed]
+
+    @property
+    def verdict(self) -> str:
+        """What the points say of θ, in a sentence."""
+        text = f"The generic rank on these data is {self.generic:,} or more"
+        if self.singular:
+            short = self.generic - self.here.upper
+            return f"{text}: θ is singular, at least {short:,} short of it."
+        return f"{text}; no point drawn shows θ to be singular."
+
     def __str__(self) -> str:
         rows = [("at θ", *cells(self.here), "1")]
         for value, count in self.counts.items():
             kinds = {d.kind for d in self.dimensions if d.value == value}
             kind = "exact" if kinds == {"exact"} else "certified"
             rows.append(("nearby", f"{value:,}", kind, f"{count:,}"))
-        verdict = f"The generic rank on these data is {self.generic:,} or more"
-        if self.singular:
-            verdict += f": θ is singular, at least {self.generic - self.here.upper:,} short of it."
-        else:
-            verdict += "; no point drawn shows θ to be singular."
         return render(
             f"Dimension near θ: {len(self.dimensions)} points in a {self.region} of radius "
             f"{self.radius:.3g} (D = {self.parameters:,}, K = {self.rows:,}, seed {self.seed})",
             ("where", "dimension", "kind", "points"),
             rows,
-            [verdict],
+            [self.verdict],
         )
 
 

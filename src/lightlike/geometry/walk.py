@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from lightlike.geometry.predictions import Fidelity
 from lightlike.problem.parameters import Selection
+from lightlike.results import Result, fields_of, plain
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Control:
 
 
 @dataclass(frozen=True, eq=False)
-class Walk:
+class Walk(Result):
     """A path on which an objective falls and predictions stay.
 
     Attributes:
@@ -103,6 +105,13 @@ class Walk:
         """Displacement for each nat per observation; infinite where the divergence is 0."""
         spent = self.divergence
         return self.displacement / spent if spent > 0.0 else float("inf")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the network, which `state_dict` has, in plain Python types."""
+        return fields_of(self, "theta", "selection", "others", "slots")
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [plain(step) for step in self.steps]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that `model.load_state_dict` needs at the end, floating point in float64.

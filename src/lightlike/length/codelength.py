@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from lightlike.length.description import UNITS, DescriptionLength, check_units
+from lightlike.results import Result, plain
 
 KINDS = ("exact", "certified", "estimated")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeLength:
+class CodeLength(Result):
     """Code length of the labels, read like a `DescriptionLength`.
 
     Attributes:
@@ -67,7 +68,7 @@ class CodeLength:
             "name", "total", "fit", "penalty", "stderr", "kind", "observations", "note", "units",
             "scale", "record",
         )  # fmt: skip
-        found = {name: finite(getattr(self, name)) for name in names}
+        found = {name: plain(getattr(self, name)) for name in names}
         return found | {"warnings": list(self.warnings)}
 
     def _times(self, factor: float, **changes: Any) -> Self:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lightlike.errors import choice_error
 from lightlike.length.description import UNITS, check_units
 from lightlike.numbers import check_positive, check_whole
+from lightlike.results import Result, fields_of, plain
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Diagnostics:
 
 
 @dataclass(frozen=True)
-class SingularLength:
+class SingularLength(Result):
     """The free energy n L_n(θ̂) + λ log n − (m − 1) log log n as a code length, up to O(1).
 
     Attributes:
@@ -87,11 +88,11 @@ class SingularLength:
 
     def to_dict(self) -> dict[str, Any]:
         """All terms by name."""
-        return {"total": self.total, **asdict(self)}
+        return {"total": plain(self.total), **fields_of(self)}
 
 
 @dataclass(frozen=True)
-class LearningCoefficient:
+class LearningCoefficient(Result):
     """λ̂ with its standard error; at finite n it is the slope of the free energy in log n there.
 
     Attributes:
@@ -196,7 +197,8 @@ class LearningCoefficient:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything by name, in plain Python types."""
-        return {**asdict(self), "wbic": self.wbic, "wbic_stderr": self.wbic_stderr}
+        wbic = {"wbic": plain(self.wbic), "wbic_stderr": plain(self.wbic_stderr)}
+        return {**fields_of(self), **wbic}
 
     def _at_wbic(self) -> Diagnostics | None:
         inverse = math.log(self.observations)

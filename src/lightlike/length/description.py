@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lightlike.errors import choice_error
+from lightlike.results import Result, plain
 
 UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2)}
 
@@ -43,7 +44,7 @@ class KnownCounts:
 
 
 @dataclass(frozen=True, repr=False)
-class DescriptionLength:
+class DescriptionLength(Result):
     """Code length of the labels given the inputs, term by term.
 
     total = fit + displacement + complexity + prior_term, where complexity = dimension_term +
@@ -156,14 +157,14 @@ class DescriptionLength:
         return replace(self, counts=KnownCounts(self.dimension, self.effective_dimension))
 
     def to_dict(self) -> dict[str, Any]:
-        """All terms and what they rest on, by name, in plain Python types."""
+        """All terms and what they rest on, by name, in plain Python types; infinite ones None."""
         names = (
             "total", "fit", "displacement", "complexity", "dimension_term", "spectrum_term",
             "dimension", "effective_dimension", "tuning_cost", "stderr", "kind", "observations",
             "prior", "units", "scale", "complexity_error", "displacement_error", "error",
             "name", "prior_term", "effective_draws", "validity",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        return {name: plain(getattr(self, name)) for name in names}
 
     @staticmethod
     def from_dict(terms: dict[str, Any]) -> DescriptionLength:

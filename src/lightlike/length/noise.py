@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -37,6 +38,7 @@ from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Gaussian
+from lightlike.results import Result, fields_of
 
 # Rounds between the noise and a prior that is fitted too, and the change of log s² that ends them.
 ROUNDS, SETTLED = 200, 1e-7
@@ -45,7 +47,7 @@ NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
-class NoiseVariance:
+class NoiseVariance(Result):
     """A noise variance that maximises the evidence.
 
     Attributes:
@@ -60,6 +62,13 @@ class NoiseVariance:
 
     def __float__(self) -> float:
         return self.variance
+
+    def to_dict(self) -> dict[str, Any]:
+        """The variance, and the length at it, in plain Python types."""
+        return fields_of(self, "fisher")
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [{"variance": self.variance, **row} for row in self.length._records()]
 
 
 def noise_variance(F: Fisher, *, prior: Prior | None = None) -> NoiseVariance:

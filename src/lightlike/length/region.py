@@ -25,13 +25,14 @@ from lightlike.metric.fisher import Fisher
 from lightlike.numbers import check_positive, check_whole, is_finite
 from lightlike.problem.problem import Problem
 from lightlike.progress import Progress
+from lightlike.results import Result, fields_of
 
 # Fewer draws that carry the mean, and one of them more or less decides it.
 FEWEST_DRAWS = 10.0
 
 
 @dataclass(frozen=True)
-class EffectiveDimension:
+class EffectiveDimension(Result):
     """d_{γ,n} of a region, with its standard error.
 
     Attributes:
@@ -87,7 +88,7 @@ class EffectiveDimension:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the spectra, by name."""
-        return {name: value for name, value in vars(self).items() if name != "spectra"}
+        return fields_of(self, "spectra")
 
 
 def effective_dimension_of(

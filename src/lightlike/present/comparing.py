@@ -8,7 +8,19 @@ from lightlike.assess.comparison import Comparison, Entry
 from lightlike.assess.diagnosis import Check
 from lightlike.figures.forest import plot_forest
 from lightlike.length.description import UNITS
-from lightlike.present.page import Head, Number, Section, Table, drawn, nats
+from lightlike.present.page import (
+    ABSENT,
+    Code,
+    Head,
+    Number,
+    Section,
+    Table,
+    between,
+    nats,
+    whole,
+)
+from lightlike.present.rendering import drawn
+from lightlike.present.reproducing import described
 
 
 def comparison_sections(c: Comparison) -> list[Section]:
@@ -28,43 +40,56 @@ def comparison_sections(c: Comparison) -> list[Section]:
         Section(
             "networks",
             "The networks",
-            f"On the same {c.observations:,} observations, under the same prior; the best first.",
+            f"On the same {c.observations:,} observations, under the same prior; the best first. "
+            "More than the best one, ± the standard error of paired differences.",
             figures=[drawn("differences", "Difference to the best", charts)],
-            table=_table(c, scale),
+            table=comparison_table(c),
         )
     ]
     notes = [Check("comparison", "warning", text) for text in c.warnings]
     notes += [Check(e.name, "warning", note) for e in c.entries for note in e.notes]
     if notes:
         found.append(Section("checks", "What to keep in mind", checks=notes))
-    settings = {"likelihood": c.likelihood, "prior": c.prior, "data": c.data}
-    text = json.dumps(settings, indent=2, ensure_ascii=False, default=str)
-    return [*found, Section("reproduce", "What was compared", code=text)]
+    facts = {
+        "observations": f"{c.observations:,}",
+        "likelihood": described(c.likelihood),
+        "prior": described(c.prior),
+        "data": f"SHA-256 {c.data}",
+    }
+    files = "".join(
+        f'    {json.dumps(e.name, ensure_ascii=False)}: "….safetensors",\n' for e in c.entries
+    )
+    call = Code("Python", f"import lightlike as ll\n\nc = ll.compare({{\n{files}}})")
+    text = "Lengths are compared only if data, likelihood and prior are the same."
+    return [*found, Section("reproduce", "What was compared", text, facts=facts, codes=[call])]
 
 
-def _table(c: Comparison, scale: float) -> Table:
-    names = ["network", "length", "more than the best", "± (paired)", "fit", "complexity",
-             "dimension", "parameters"]  # fmt: skip
+def comparison_table(c: Comparison) -> Table:
+    """One row a network, the best first."""
+    scale = 1.0 / UNITS[c.units]
     held_out = any(e.held_out is not None for e in c.entries)
-    heads = [Head(name, number=place > 0) for place, name in enumerate(names)]
+    heads = [
+        Head("network", number=False), Head("length", unit=True), Head("more", unit=True),
+        Head("±", unit=True), Head("fit", unit=True), Head("complexity", unit=True),
+        Head("dimension"), Head("parameters"),
+    ]  # fmt: skip
     if held_out:
-        heads.append(Head("held out, per label"))
+        heads.append(Head("held out, per label", unit=True))
     return Table(heads, [_row(e, e is c.best, scale, held_out) for e in c.entries])
 
 
 def _row(e: Entry, best: bool, scale: float, held_out: bool) -> list[Number]:
-    counted = f"{e.dimension:,}" if e.lower == e.upper else f"{e.lower:,} – {e.upper:,}"
     row = [
         Number(e.name),
-        nats(e.total * scale),
-        Number("—", sort=0.0) if best else nats(e.difference * scale, sign=True),
-        Number("—", sort=0.0) if best else nats(e.stderr * scale),
-        nats(e.fit * scale),
-        nats(e.complexity * scale),
-        Number(counted, sort=float(e.dimension)),
-        Number(f"{e.parameters:,}", sort=float(e.parameters)),
+        nats(e.total * scale, bare=True),
+        Number(ABSENT, sort=0.0) if best else nats(e.difference * scale, sign=True, bare=True),
+        Number(ABSENT, sort=0.0) if best else nats(e.stderr * scale, bare=True),
+        nats(e.fit * scale, bare=True),
+        nats(e.complexity * scale, bare=True),
+        Number(between(e.lower, e.upper), sort=float(e.dimension)),
+        whole(e.parameters),
     ]
     if held_out:
         score = e.held_out
-        row.append(Number("—") if score is None else nats(score * scale, digits=4))
+        row.append(Number(ABSENT) if score is None else nats(score * scale, digits=4, bare=True))
     return row

@@ -21,7 +21,8 @@ from lightlike.store import write_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lightlike.figures.chart import Chart
+    from matplotlib.figure import Figure
+
     from lightlike.present.page import Section
 
 MARK = b'name="generator" content="lightlike'
@@ -32,22 +33,23 @@ def report(
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
-    figures: Mapping[str, Chart] | None = None,
+    figures: Mapping[str, Figure] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a report of a measurement, a comparison or a training run.
 
     One HTML file that needs no network: verdict, key numbers with their kind, the length term by
-    term in nats and bits, spectrum, rank against tolerance, layers, checks with remedies, what to
-    reproduce it with, the data of each figure as CSV, a glossary.
+    term in nats and bits, spectrum, rank against tolerance, sources of null directions, saturation,
+    layers, checks with remedies, what to reproduce it with, the data of each figure as CSV, a
+    glossary. What was not measured is a dash, with how to ask for it.
 
     Args:
         result: From `lightlike.measure`, `lightlike.load` or `lightlike.compare`, or a tracker's
             history.
         path: Where to write it; replaced whole or not at all.
         title: Of the page.
-        figures: More figures by caption, from `lightlike.present.plots`: sources of null
-            directions, saturation, a walk.
+        figures: More figures by caption, from `.plot()` or `lightlike.present.plots`, such as a
+            walk.
         overwrite: Whether to replace a file that is not a report of this kind.
 
     Returns:
@@ -61,14 +63,13 @@ def report(
     from lightlike.present.comparing import comparison_sections
     from lightlike.present.following import history_sections
     from lightlike.present.measuring import measurement_sections
-    from lightlike.present.page import Section, render
+    from lightlike.present.page import Section
+    from lightlike.present.rendering import render
 
     extra = _more(figures or {})
     if isinstance(result, Measurement):
         sections = measurement_sections(result)
         verdict = measurement_verdict(result)
-        if failed := [c.name for c in result.checks if c.status == "failed"]:
-            verdict = f"Failed checks: {', '.join(failed)}. {verdict}"
         units = result.length.units
         heading = title or f"A network of {result.parameters:,} parameters"
     elif isinstance(result, Comparison):
@@ -96,8 +97,9 @@ def report(
     return target
 
 
-def _more(figures: Mapping[str, Chart]) -> list[Section]:
-    from lightlike.present.page import Section, drawn
+def _more(figures: Mapping[str, Figure]) -> list[Section]:
+    from lightlike.present.page import Section
+    from lightlike.present.rendering import drawn
 
     found = [
         drawn(f"figure-{place}", caption, chart)

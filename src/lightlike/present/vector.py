@@ -9,25 +9,26 @@ from io import StringIO
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from lightlike.figures.chart import BLUE, GREY, INK, ORANGE
+from lightlike.figures.chart import BLUE, GREY, HEADING, INK, ORANGE
 
 # Inks of the figures, and the page's names for them.
-COLOURS = {INK: "var(--soft)", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREY: "var(--line)"}
+COLOURS = {INK: "var(--soft)", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREY: "var(--grey)"}
+# Inches, on a telephone.
+NARROW = 4.7
 
 
-def svg_of(figure: Figure, name: str, described: str) -> str:
+def svg_of(figure: Figure, name: str, described: str, *, width: float | None = None) -> str:
     """The figure as inline SVG, scaled to its place, with a description for screen readers.
+
+    Its title is left to the page, where lines can break.
 
     Args:
         figure: Anything of matplotlib's.
         name: Of this figure on the page, to keep its ids apart from other figures'.
         described: What there is to be seen.
+        width: Inches that it is laid out in; its own unless given.
     """
-    out = StringIO()
-    # Text stays text: it can be searched, selected, and takes the page's font.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "svg.id": name}):
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
+    text = _saved(figure, name, width)
     start = text.index("<svg")
     head, _, rest = text[start:].partition(">")
     box = re.search(r'viewBox="[^"]*"', head)
@@ -41,3 +42,23 @@ def svg_of(figure: Figure, name: str, described: str) -> str:
         rest = rest.replace(ink, colour)
     label = html.escape(described, quote=True)
     return f'<svg {box[0]} role="img" aria-label="{label}" class="figure">{rest}'
+
+
+def _saved(figure: Figure, name: str, width: float | None) -> str:
+    """The figure as an SVG file without its titles; afterwards it is as it was."""
+    size = figure.get_size_inches().tolist()
+    titles = [t for t in figure.findobj() if t.get_gid() == HEADING and t.get_visible()]
+    out = StringIO()
+    try:
+        for title in titles:
+            title.set_visible(False)
+        if width is not None:
+            figure.set_size_inches(width, size[1])
+        # Text stays text: it can be searched, selected, and takes the page's font.
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "svg.id": name}):
+            figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    finally:
+        for title in titles:
+            title.set_visible(True)
+        figure.set_size_inches(size)
+    return out.getvalue()

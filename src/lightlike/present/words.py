@@ -45,7 +45,9 @@ def measurement_verdict(m: Measurement) -> str:
             f"The data pin down {counted} of {m.parameters:,} directions, as many as they can: "
             "more observations would pin down more."
         )
-    return f"{first} {_cost(m)}"
+    failed = [check.name for check in m.checks if check.status == "failed"]
+    warned = f"Failed checks: {', '.join(failed)}. " if failed else ""
+    return f"{warned}{first} {_cost(m)}"
 
 
 def _cost(m: Measurement) -> str:

@@ -10,11 +10,13 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from lightlike.results import Result
+
 Value = float | Tensor
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Result):
     """The mean over independent repetitions.
 
     Attributes:
@@ -49,17 +51,11 @@ class Estimate:
         reach = float(stdtrit(self.degrees, 0.5 + 0.5 * level)) * self.stderr
         return self.value - reach, self.value + reach
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values, fit for JSON."""
-        value, stderr = (
-            v.tolist() if isinstance(v, Tensor) else v for v in (self.value, self.stderr)
-        )
-        return {
-            "value": value,
-            "stderr": stderr,
-            "degrees": self.degrees,
-            "bias": self.bias,
-        }
+    def _records(self) -> list[dict[str, object]]:
+        values, errors = (torch.as_tensor(v).flatten() for v in (self.value, self.stderr))
+        pairs = zip(values.tolist(), errors.tolist(), strict=True)
+        same = {"degrees": self.degrees, "bias": self.bias}
+        return [{"value": value, "stderr": error, **same} for value, error in pairs]
 
     def __float__(self) -> float:
         return float(self.value)

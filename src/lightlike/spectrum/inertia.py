@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dsytrf, dsytrf_lwork, dsytrs
 from torch import Tensor
 
+from lightlike.results import Result
+
 # Random directions that look for an eigenvalue close to t, and the shortest component of a
 # standard normal direction that is believed: all of PROBES are shorter with probability
 # (0.8 · SHORTEST)^PROBES = 4e-17.
@@ -27,7 +29,7 @@ SHORTEST = 1e-4
 
 
 @dataclass(frozen=True)
-class Count:
+class Count(Result):
     """A number of eigenvalues above a bound t.
 
     Attributes:

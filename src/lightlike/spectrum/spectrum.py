@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lightlike.errors import UndefinedError
+from lightlike.results import Result, plain
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.inertia import Count
 from lightlike.spectrum.rounding import EPS, Rounding, worth
@@ -38,7 +39,7 @@ class Source(Protocol):
         """Compute the eigenvalues."""
 
 
-class Spectrum:
+class Spectrum(Result):
     """Non-zero eigenvalues λ_1 ≥ λ_2 ≥ … of a positive semi-definite matrix Aᵀ A.
 
     They are computed when something first needs them, which printing does too, and kept. `trace`,
@@ -286,6 +287,16 @@ class Spectrum:
             scaled = shifted.scale * self.all("effective dimension").eigenvalues
             value = float((scaled / (1.0 + scaled)).sum())
         return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Eigenvalues and what is known of them, in plain Python types."""
+        names = ("eigenvalues", "trace", "shape", "kind", "method", "reason", "floor", "residue",
+                 "rank_bounds", "tolerance", "precision")  # fmt: skip
+        return {name: plain(getattr(self, name)) for name in names}
+
+    def _records(self) -> list[dict[str, Any]]:
+        pairs = zip(self.eigenvalues.tolist(), self.errors.tolist(), strict=True)
+        return [{"index": k, "eigenvalue": v, "error": e} for k, (v, e) in enumerate(pairs, 1)]
 
     def __len__(self) -> int:
         return len(self.values)

@@ -29,6 +29,7 @@ from lightlike.metric.fisher import Fisher
 from lightlike.metric.jacobian import HONEST
 from lightlike.metric.root import Root
 from lightlike.spectrum.rounding import EPS, rank_tolerance
+from lightlike.spectrum.spectrum import Spectrum
 
 Reason = Callable[[Scene], Iterator[Claim]]
 
@@ -43,7 +44,9 @@ REASONS: list[Reason] = [
 ]
 
 
-def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
+def explain(
+    F: Fisher, *, tolerance: float | None = None, spectrum: Spectrum | None = None
+) -> Explanation:
     """The null directions of Î(θ), v with A v = 0, by their causes.
 
     Each cause that the model's calls or the data show proposes directions; each of them is held
@@ -56,6 +59,7 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
         F: From `lightlike.fisher`.
         tolerance: Relative to the largest singular value s_1 of A; max(K, D) · 2.2e-16 unless
             given, as the rank has it. A wider one also takes the rank at that tolerance.
+        spectrum: Of F, if there is one already; an exact one.
 
     Returns:
         The sources, whose dimensions and what is left unexplained add up to D − d̂.
@@ -71,7 +75,9 @@ def explain(F: Fisher, *, tolerance: float | None = None) -> Explanation:
     share = isinstance(tolerance, Real) and 0.0 <= tolerance < 1.0
     if tolerance is not None and not share:
         raise choice_error("tolerance", tolerance, ["None", "a number from 0 to below 1"])
-    spectrum = F.decomposition().spectrum
+    spectrum = F.decomposition().spectrum if spectrum is None else spectrum
+    if spectrum.kind == "estimated":
+        raise choice_error("spectrum", spectrum, ["None", "one that is not of a sketch"])
     found = dimension_of(spectrum)
     largest = spectrum.largest**0.5
     # What is null is decided in float64, also where eigenvalues are asked for in float32.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 from scipy.sparse import csc_array
 
 from lightlike.geometry.symmetry.origin import Origin
+from lightlike.geometry.tables import render
+from lightlike.results import Result
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Result):
     """Null directions of one kind in one place.
 
     Kinds, by what the directions do:
@@ -61,7 +61,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Result):
     """The radical ker Î(θ) by its sources (Sun & Nielsen, arXiv 1905.11027).
 
     `explained + unexplained` is the dimension D − d̂ of the radical. What is explained is a certain
@@ -103,29 +103,108 @@ class Explanation:
         """D − d̂."""
         return self.explained + self.unexplained
 
-    def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=120, color_system=None, force_terminal=False)
-        table = Table(
-            box=SIMPLE_HEAD,
-            title=f"{self.radical:,} null directions of D = {self.parameters:,}",
-            title_justify="left",
+    def summary(self) -> ExplanationSummary:
+        """The same without directions: plain numbers, as a measurement keeps them."""
+        return ExplanationSummary(
+            sources=tuple(self.sources),
+            explained=self.explained,
+            unexplained=self.unexplained,
+            certain=self.certain,
+            shape=self.shape,
+            frozen=self.frozen,
+            tolerance=self.tolerance,
+            graph=self.graph,
         )
-        for name in ("source", "where"):
-            table.add_column(name)
-        for name in ("dimension", "verified", "claimed"):
-            table.add_column(name, justify="right")
-        # What verified but added nothing has been counted under another name.
-        for s in [s for s in self.sources if s.dimension or not s.verified]:
-            numbers = (f"{n:,}" for n in (s.dimension, s.verified, s.claimed))
-            table.add_row(s.kind, s.where, *numbers)
-        table.add_section()
-        table.add_row("explained", "", f"{self.explained:,}")
-        table.add_row("unexplained", "", f"{self.unexplained:,}")
-        console.print(table)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Sources and sums, without the directions themselves, in plain Python types."""
+        return self.summary().to_dict()
+
+    def _records(self) -> Sequence[Mapping[str, Any]]:
+        return self.summary()._records()
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+
+@dataclass(frozen=True)
+class ExplanationSummary(Result):
+    """An `Explanation` without its directions, so that it can be kept, compared and saved.
+
+    Attributes:
+        sources: In a fixed order; each dimension belongs to the first that has it.
+        explained: Σ of their dimensions.
+        unexplained: What is left of the radical.
+        certain: Independent verified directions.
+        shape: (K, D), the shape of A.
+        frozen: Parameters that are left out of D.
+        tolerance: Relative to the largest singular value of A.
+        graph: Whether the model's calls could be followed.
+    """
+
+    sources: tuple[Source, ...]
+    explained: int
+    unexplained: int
+    certain: int
+    shape: tuple[int, int]
+    frozen: tuple[str, ...]
+    tolerance: float
+    graph: bool
+
+    @property
+    def parameters(self) -> int:
+        """D."""
+        return self.shape[1]
+
+    @property
+    def radical(self) -> int:
+        """D − d̂."""
+        return self.explained + self.unexplained
+
+    @property
+    def listed(self) -> list[Source]:
+        """Sources but for those that verified and yet add nothing: counted under another name."""
+        return [s for s in self.sources if s.dimension or not s.verified]
+
+    @property
+    def notes(self) -> list[str]:
+        """What it leaves out, in sentences."""
+        found = []
         if self.frozen:
-            console.print(f"Not counted: {', '.join(self.frozen)} (frozen or not selected).")
+            found.append(f"Not counted: {', '.join(self.frozen)} (frozen or not selected).")
         if not self.graph:
-            console.print("The model's calls could not be followed: symmetries were not sought.")
-        file = console.file
-        assert isinstance(file, io.StringIO)
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).strip("\n")
+            found.append("The model's calls could not be followed: symmetries were not sought.")
+        return found
+
+    @staticmethod
+    def from_dict(given: dict[str, Any]) -> ExplanationSummary:
+        """The summary that `to_dict` took apart."""
+        rows, columns = given["shape"]
+        return ExplanationSummary(
+            **{
+                **given,
+                "sources": tuple(Source(**source) for source in given["sources"]),
+                "shape": (rows, columns),
+                "frozen": tuple(given["frozen"]),
+            }
+        )
+
+    def _records(self) -> Sequence[Mapping[str, Any]]:
+        rest = Source("unexplained", "", self.unexplained, 0, 0)
+        return [source.to_dict() for source in (*self.sources, rest)]
+
+    def __str__(self) -> str:
+        rows = [
+            (s.kind, s.where, f"{s.dimension:,}", f"{s.verified:,}", f"{s.claimed:,}")
+            for s in self.listed
+        ]
+        rows.append(("explained", "", f"{self.explained:,}", "", ""))
+        rows.append(("unexplained", "", f"{self.unexplained:,}", "", ""))
+        return render(
+            f"{self.radical:,} null directions of D = {self.parameters:,}",
+            ("source", "where", "dimension", "verified", "claimed"),
+            rows,
+            self.notes,
+            texts=2,
+            breaks={len(rows) - 2},
+        )
