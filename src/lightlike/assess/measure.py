@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -13,14 +14,14 @@ import torch
 from torch import nn
 
 from lightlike.assess.checks import examine
-from lightlike.assess.layers import summarise_layers
 from lightlike.assess.measurement import Measurement
 from lightlike.assess.sketching import measure_sketches, notes
+from lightlike.assess.stages import Stages, kept, open_checkpoint
+from lightlike.checkpoint import Checkpoint
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import check_units
-from lightlike.length.gaussian import expand, gaussian_razor
-from lightlike.length.priors import Prior, resolve_prior
+from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.problem.data import digest
@@ -66,7 +67,10 @@ def measure(
         units: "nats" or "bits", for `length`.
         seed: Of the sketch, and recorded; nothing on the exact routes is random.
         progress: "auto", True or False; goes to stderr.
-        out: Where to save the result.
+        out: Where to save the result. A long measurement also saves each of its stages, in
+            a folder of that name and ".partial": after Ctrl-C, SIGTERM or a crash the same call
+            goes on from there to the same bits (a sketch starts again). The folder goes when the
+            result is there.
         memory: What may be used, in bytes or as "8 GB".
         layers: Whether to measure the dimension of each layer; only if cheap unless given.
         dtype: "float64", whatever the model's own. "float32" takes less time and half the
@@ -85,53 +89,89 @@ def measure(
     if out is not None:
         check_place(out)
     prior = resolve_prior(prior)
-    budget = resolve_memory(memory)
+    resolve_memory(memory)
     start = time.perf_counter()
     problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress), dtype)
     resolved = prior.resolve(problem)
     F = Fisher(Root(problem))
     sketch = as_sketch(method)
-    drawn: dict[str, Any] | None = None
+    made = _Asked(F, prior, resolved, method, sketch, units, seed, memory, layers, start)
+    if out is None:
+        return made.measurement(None)
     if sketch is not None:
-        parts = measure_sketches(F, prior, sketch, seed=seed, memory=budget, layers=layers)
-        spectrum, dimension, length = parts.spectrum, parts.dimension, parts.length
-        summaries, ways, drawn = parts.layers, parts.ways, parts.record
-    else:
-        decomposition = F.decomposition(str(method), budget)
-        spectrum = decomposition.spectrum
-        dimension = dimension_of(spectrum)
-        length = gaussian_razor(problem, prior, decomposition, expand(problem)).settled()
-        operations = decomposition.route.operations
-        summaries = summarise_layers(F.root, operations, ranks=layers, memory=budget)
-        ways = F.root.sweep.ways
-    record = _record(F, spectrum, dimension, seed, time.perf_counter() - start)
-    record["back_propagation"] = sorted(set(ways))
-    # What tells priors of one name and networks of one shape apart, when they are compared.
-    record["prior_digest"] = digest({"mean": resolved.mean, "variance": resolved.variance})
-    record["architecture"] = problem.selection.digest()
-    if drawn is not None:
-        record["sketch"] = drawn
-    checks = tuple(examine(F, spectrum, dimension, length, sketched=drawn is not None))
-    told = [] if drawn is None else notes(drawn, dimension)
-    result = Measurement(
-        parameters=problem.parameters,
-        observations=problem.survey.observations,
-        rows=problem.survey.rows,
-        dimension=dimension,
-        spectrum=spectrum,
-        length=length.to(units),
-        layers=summaries,
-        criteria=criteria_of(problem.reference, int(dimension)),
-        likelihood=problem.likelihood.describe(),
-        excluded=problem.selection.excluded,
-        nll=problem.reference.survey.nll,
-        record=record,
-        checks=checks,
-        warnings=(*told, *(check.text for check in checks if check.status != "passed")),
-    )
-    if out is not None:
+        result = made.measurement(None)
         result.save(out)
+        return result
+    options = {"method": method, "seed": seed, "layers": layers, "memory": memory}
+    with kept(open_checkpoint(out, problem, prior, resolved, options), problem) as checkpoint:
+        result = made.measurement(checkpoint)
+        result.save(out)
+        checkpoint.remove()
     return result
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a measurement is asked for."""
+
+    F: Fisher
+    prior: Prior
+    resolved: ResolvedPrior
+    method: str | Sketch
+    sketch: Sketch | None
+    units: str
+    seed: int
+    memory: int | float | str | None
+    layers: bool | None
+    start: float
+
+    def measurement(self, checkpoint: Checkpoint | None) -> Measurement:
+        """All of it, from the states of an earlier run if there are any."""
+        F, problem, prior = self.F, self.F.problem, self.prior
+        drawn: dict[str, Any] | None = None
+        if self.sketch is not None:
+            budget = resolve_memory(self.memory)
+            parts = measure_sketches(
+                F, prior, self.sketch, seed=self.seed, memory=budget, layers=self.layers
+            )
+            spectrum, dimension, length = parts.spectrum, parts.dimension, parts.length
+            summaries, ways, drawn = parts.layers, parts.ways, parts.record
+        else:
+            stages = Stages(F, str(self.method), self.memory, checkpoint)
+            spectrum = stages.spectrum()
+            dimension = dimension_of(spectrum)
+            length = stages.length(prior)
+            summaries = stages.layers(self.layers)
+            ways = F.root.sweep.ways
+        seconds = time.perf_counter() - self.start
+        seconds += 0.0 if checkpoint is None else checkpoint.seconds
+        record = _record(F, spectrum, dimension, self.seed, seconds)
+        record["back_propagation"] = sorted(set(ways))
+        # What tells priors of one name and networks of one shape apart, when they are compared.
+        record["prior_digest"] = digest(
+            {"mean": self.resolved.mean, "variance": self.resolved.variance}
+        )
+        record["architecture"] = problem.selection.digest()
+        if drawn is not None:
+            record["sketch"] = drawn
+        checks = tuple(examine(F, spectrum, dimension, length, sketched=drawn is not None))
+        told = [] if drawn is None else notes(drawn, dimension)
+        return Measurement(
+            parameters=problem.parameters,
+            observations=problem.survey.observations,
+            rows=problem.survey.rows,
+            dimension=dimension,
+            spectrum=spectrum,
+            length=length.to(self.units),
+            layers=summaries,
+            criteria=criteria_of(problem.reference, int(dimension)),
+            likelihood=problem.likelihood.describe(),
+            excluded=problem.selection.excluded,
+            nll=problem.reference.survey.nll,
+            record=record,
+            checks=checks,
+            warnings=(*told, *(check.text for check in checks if check.status != "passed")),
+        )
 
 
 def _record(

@@ -18,7 +18,6 @@ from lightlike.errors import StoreError
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
 from lightlike.spectrum.eigenvalues import Eigenvalues
-from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -87,20 +86,12 @@ class Measurement:
         return plot_spectrum(self.spectrum, self.dimension)
 
     def _header(self) -> dict[str, Any]:
-        values = self.spectrum.values
-        spectrum = {
-            f.name: getattr(values, f.name)
-            for f in dataclasses.fields(values)
-            if f.name not in ("eigenvalues", "rounding")
-        }
-        rounding = values.rounding
-        spectrum["rounding"] = None if rounding is None else dataclasses.asdict(rounding)
         header = {
             "parameters": self.parameters,
             "observations": self.observations,
             "rows": self.rows,
             "dimension": dataclasses.asdict(self.dimension),
-            "spectrum": spectrum,
+            "spectrum": self.spectrum.values.facts(),
             "length": self.length.to_dict(),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "criteria": self.criteria,
@@ -110,7 +101,7 @@ class Measurement:
             "checks": [dataclasses.asdict(check) for check in self.checks],
             "warnings": list(self.warnings),
         }
-        return dict(_plain(header))
+        return dict(plain(header))
 
     def __str__(self) -> str:
         return as_text(self)
@@ -143,24 +134,21 @@ def load(path: str | os.PathLike[str]) -> Measurement:
 
 
 def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurement:
-    spectrum = dict(header["spectrum"])
-    spectrum["shape"] = tuple(spectrum["shape"])
-    spectrum["rank_bounds"] = tuple(spectrum["rank_bounds"])
-    if (rounding := spectrum.get("rounding")) is not None:
-        spectrum["rounding"] = Rounding(**rounding)
     return Measurement(
         parameters=header["parameters"],
         observations=header["observations"],
         rows=header["rows"],
-        dimension=_dimension(header["dimension"]),
-        spectrum=Spectrum(Eigenvalues(eigenvalues=tensors["eigenvalues"], **spectrum)),
+        dimension=dimension_from(header["dimension"]),
+        spectrum=Spectrum(Eigenvalues.of(tensors["eigenvalues"], header["spectrum"])),
         length=DescriptionLength.from_dict(header["length"]),
         layers=[
             LayerSummary(
                 name=layer["name"],
                 parameters=layer["parameters"],
                 trace=layer["trace"],
-                dimension=None if layer["dimension"] is None else _dimension(layer["dimension"]),
+                dimension=None
+                if layer["dimension"] is None
+                else dimension_from(layer["dimension"]),
             )
             for layer in header["layers"]
         ],
@@ -174,17 +162,18 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
     )
 
 
-def _dimension(fields: dict[str, Any]) -> Dimension:
+def dimension_from(fields: dict[str, Any]) -> Dimension:
+    """A dimension that was written in types that JSON has."""
     gap = math.inf if fields["gap"] is None else fields["gap"]
     return Dimension(**{**fields, "gap": gap})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value in types that JSON has."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

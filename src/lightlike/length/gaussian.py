@@ -210,5 +210,7 @@ def scaled_by(
     root = factor.scaled(prior.variance.sqrt())
     if prior.isotropic:
         return root, decomposition, observations * float(prior.variance[0])
-    mine = Decomposition(root, decomposition.route, decomposition.budget)
+    if factor.keeper is not None:
+        root.keeper = factor.keeper.under("-scaled")
+    mine = Decomposition(root, decomposition.route, decomposition.budget, root.keeper)
     return root, mine, float(observations)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,6 +115,22 @@ class Eigenvalues:
         if hidden and len(self.eigenvalues) < min(self.shape):
             upper = min(self.shape)
         return Count(value, lower, upper, error)
+
+    def facts(self) -> dict[str, Any]:
+        """All but the eigenvalues themselves, in types that JSON has."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "eigenvalues"}
+        kept["shape"], kept["rank_bounds"] = list(self.shape), list(self.rank_bounds)
+        kept["rounding"] = None if self.rounding is None else asdict(self.rounding)
+        return kept
+
+    @staticmethod
+    def of(eigenvalues: Tensor, facts: dict[str, Any]) -> Eigenvalues:
+        """The eigenvalues with what `facts` took apart."""
+        given = dict(facts)
+        given["shape"], given["rank_bounds"] = tuple(given["shape"]), tuple(given["rank_bounds"])
+        if (rounding := given.get("rounding")) is not None:
+            given["rounding"] = Rounding(**rounding)
+        return Eigenvalues(eigenvalues=eigenvalues, **given)
 
     def __len__(self) -> int:
         return len(self.eigenvalues)

@@ -1,0 +1,234 @@
+"""The stages of an exact measurement: each is told to progress, and kept for a run that goes on.
+
+Every stage is a function of the key of its checkpoint and of the stages before it, so that one that
+was saved is the one that would be computed. What an earlier run saved is used only if the model
+still gives the outputs that it gave then, and a saved Gram matrix only if it agrees with plain
+differentiation of the model as it is now.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from lightlike.assess.layers import LayerSummary, layer_rank, worth_ranking
+from lightlike.assess.measurement import dimension_from, plain
+from lightlike.checkpoint import Checkpoint
+from lightlike.errors import ConsistencyError, DeterminismError
+from lightlike.length.description import DescriptionLength
+from lightlike.length.gaussian import Expansion, expand, gaussian_razor
+from lightlike.length.priors import Prior, ResolvedPrior
+from lightlike.metric.fisher import Fisher
+from lightlike.metric.ledger import BACKWARD, PRODUCTS
+from lightlike.problem.data import digest
+from lightlike.problem.precision import name_of
+from lightlike.problem.problem import Problem
+from lightlike.spectrum.decomposition import Decomposition
+from lightlike.spectrum.eigenvalues import Eigenvalues
+from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.routes import EIGENVALUE_WEIGHT
+from lightlike.spectrum.spectrum import Spectrum
+
+EIGENVALUES, REFINEMENT = "Eigenvalues", "Refinement"
+LENGTH, LAYERS = "Length", "Layers"
+
+
+def open_checkpoint(
+    out: str | os.PathLike[str],
+    problem: Problem,
+    prior: Prior,
+    resolved: ResolvedPrior,
+    options: dict[str, Any],
+) -> Checkpoint:
+    """The states of a measurement whose result goes to `out`.
+
+    They are those of the same weights and data (SHA-256), selection, likelihood, prior, options and
+    versions, and of a model with the same outputs.
+    """
+    key = {
+        **problem.fingerprint,
+        "parameters": problem.selection.digest(),
+        "likelihood": plain(problem.likelihood.describe()),
+        "prior": plain(prior.describe()),
+        "prior numbers": digest({"mean": resolved.mean, "variance": resolved.variance}),
+        "dtype": name_of(problem.dtype),
+        "device": problem.evaluator.device.type,
+        **options,
+        "versions": [version("lightlike"), torch.__version__, platform.python_version()],
+    }
+    return Checkpoint(out, key, problem.progress.note)
+
+
+@contextmanager
+def kept(checkpoint: Checkpoint, problem: Problem) -> Iterator[Checkpoint]:
+    """Save what there is when a measurement is stopped, and say how it goes on."""
+    try:
+        yield checkpoint
+    except (KeyboardInterrupt, SystemExit):
+        checkpoint.flush()
+        if checkpoint.folder.is_dir():
+            problem.progress.note(
+                f"Stopped. The same measurement goes on from {str(checkpoint.root)!r}."
+            )
+        raise
+    except (ConsistencyError, DeterminismError):
+        # Something changes from one pass to the next: no state can be trusted.
+        checkpoint.remove()
+        raise
+    finally:
+        checkpoint.close()
+
+
+class Stages:
+    """The stages of one measurement.
+
+    Args:
+        F: What is measured.
+        method: The route.
+        memory: As it was asked for.
+        checkpoint: Where the stages are kept; None to keep nothing.
+    """
+
+    def __init__(
+        self,
+        F: Fisher,
+        method: str,
+        memory: int | float | str | None,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.F, self.checkpoint = F, checkpoint
+        self.progress = F.problem.progress
+        if checkpoint is None:
+            self.decomposition = F.decomposition(method, resolve_memory(memory))
+        else:
+            F.root.keeper = checkpoint.under("")
+            self.decomposition = self._resumed(checkpoint, method, memory)
+        self.progress.expect(operations(self.decomposition))
+
+    @property
+    def memory(self) -> float:
+        """Bytes that may be used."""
+        return self.decomposition.budget
+
+    def spectrum(self) -> Spectrum:
+        """The eigenvalues, and with them the traces of layers."""
+        d, root = self.decomposition, self.F.root
+        found = None if self.checkpoint is None else self.checkpoint.get("spectrum")
+        if found is not None:
+            tensors, facts = found
+            root.traces = facts.pop("traces")
+            d.restore(Eigenvalues.of(tensors["eigenvalues"].to(root.device), facts))
+            for stage in (BACKWARD, PRODUCTS, EIGENVALUES, REFINEMENT):
+                self.progress.credit(stage)
+            return d.spectrum
+        if d.method != "svd":
+            _ = d.matrix
+        with self.progress.stage(EIGENVALUES):
+            _ = d.first
+        with self.progress.stage(REFINEMENT):
+            values = d.spectrum.values
+        if not root.traces:
+            _ = d.matrix
+        if self.checkpoint is not None:
+            facts = {**values.facts(), "traces": dict(root.traces)}
+            self.checkpoint.put("spectrum", {"eigenvalues": values.eigenvalues}, facts)
+        return d.spectrum
+
+    def expansion(self) -> Expansion:
+        """The fit and its gradient."""
+        found = None if self.checkpoint is None else self.checkpoint.get("expansion")
+        if found is not None:
+            return Expansion(found[1]["nll"], found[0]["gradient"].to(self.F.device))
+        expansion = expand(self.F.problem)
+        if self.checkpoint is not None and expansion.gradient is not None:
+            self.checkpoint.put(
+                "expansion", {"gradient": expansion.gradient}, {"nll": expansion.nll}
+            )
+        return expansion
+
+    def length(self, prior: Prior) -> DescriptionLength:
+        """The Gaussian razor, in nats."""
+        found = None if self.checkpoint is None else self.checkpoint.get("length")
+        if found is not None:
+            self.progress.credit(LENGTH)
+            self.F.root.sweep.ways = found[1]["ways"]
+            return DescriptionLength.from_dict(found[1]["length"])
+        expansion = self.expansion()
+        with self.progress.stage(LENGTH):
+            razor = gaussian_razor(self.F.problem, prior, self.decomposition, expansion)
+            length = razor.settled()
+        if self.checkpoint is not None:
+            facts = {"length": plain(length.to_dict()), "ways": list(self.F.root.sweep.ways)}
+            self.checkpoint.put("length", {}, facts)
+        return length
+
+    def layers(self, ranks: bool | None) -> list[LayerSummary]:
+        """One summary a layer, each kept when it is there."""
+        root = self.F.root
+        parts = {name: root.of_layer(name) for name in root.problem.selection.layers()}
+        if ranks is None:
+            ranks = worth_ranking(parts.values(), self.decomposition.route.operations)
+        found = []
+        items = list(enumerate(parts.items()))
+        for index, (name, part) in self.progress.track(items, LAYERS, len(items)):
+            trace = root.traces.get(name, 0.0)
+            kept = None if self.checkpoint is None else self.checkpoint.get(f"layer-{index}")
+            rank = None
+            if kept is not None:
+                root.sweep.ways = kept[1]["ways"]
+                rank = dimension_from(kept[1]["dimension"])
+            elif ranks:
+                rank = layer_rank(part, self.memory)
+                if self.checkpoint is not None:
+                    facts = {"dimension": plain(asdict(rank)), "ways": list(root.sweep.ways)}
+                    self.checkpoint.put(f"layer-{index}", {}, facts)
+            found.append(LayerSummary(name, part.shape[1], trace, rank))
+        return found
+
+    def _resumed(
+        self, checkpoint: Checkpoint, method: str, memory: int | float | str | None
+    ) -> Decomposition:
+        """The decomposition with the budget that what was saved was computed with."""
+        problem, budget = self.F.problem, resolve_memory(memory)
+        checksums = list(problem.survey.checksums)
+        if checkpoint.resumed:
+            survey = checkpoint.get("survey")
+            then: Sequence[float] = [] if survey is None else survey[1]["checksums"]
+            if not problem.same(checksums, then):
+                checkpoint.reset(
+                    "What was saved is not used: the model's outputs are not what they were then, "
+                    "though its weights are."
+                )
+            elif survey is not None:
+                given = survey[1]["budget"]
+                decomposition = self.F.decomposition(method, given)
+                if memory is not None or decomposition.route.memory <= budget:
+                    return decomposition
+                checkpoint.reset(
+                    "What was saved is not used: less memory is available now than then."
+                )
+        checkpoint.put("survey", {}, {"checksums": checksums, "budget": budget})
+        return self.F.decomposition(method, budget)
+
+
+def operations(decomposition: Decomposition) -> dict[str, float]:
+    """Operations of the stages of a measurement, weighted by their speed, layers left out."""
+    rows, columns = decomposition.shape
+    cost = decomposition.factor.cost(decomposition.budget)
+    size = float(rows if decomposition.left else columns)
+    made = {PRODUCTS: cost.gram_operations} if decomposition.method == "gram" else {}
+    if decomposition.method == "metric":
+        made = {"Fisher matrix": cost.row_operations + 2.0 * rows * columns**2}
+    return {
+        **({} if decomposition.method == "metric" else {BACKWARD: cost.row_operations}),
+        **made,
+        EIGENVALUES: EIGENVALUE_WEIGHT * 4 / 3 * size**3,
+        LENGTH: size**3 / 3 + cost.row_operations,
+    }
