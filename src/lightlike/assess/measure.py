@@ -16,7 +16,7 @@ from torch import nn
 from lightlike.assess.checks import examine
 from lightlike.assess.measurement import Measurement
 from lightlike.assess.sketching import measure_sketches, notes
-from lightlike.assess.stages import Stages, kept, open_checkpoint
+from lightlike.assess.stages import Stages, kept, open_checkpoint, prior_tag
 from lightlike.checkpoint import Checkpoint
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.criteria import criteria_of
@@ -102,11 +102,12 @@ def measure(
         result = made.measurement(None)
         result.save(out)
         return result
-    options = {"method": method, "seed": seed, "layers": layers, "memory": memory}
-    with kept(open_checkpoint(out, problem, prior, resolved, options), problem) as checkpoint:
-        result = made.measurement(checkpoint)
+    with kept(
+        open_checkpoint(out, problem, {"method": method, "memory": memory}), problem
+    ) as states:
+        result = made.measurement(states)
         result.save(out)
-        checkpoint.remove()
+        states.remove()
     return result
 
 
@@ -140,7 +141,7 @@ class _Asked:
             stages = Stages(F, str(self.method), self.memory, checkpoint)
             spectrum = stages.spectrum()
             dimension = dimension_of(spectrum)
-            length = stages.length(prior)
+            length = stages.length(prior, prior_tag(prior, self.resolved))
             summaries = stages.layers(self.layers)
             ways = F.root.sweep.ways
         seconds = time.perf_counter() - self.start

@@ -8,6 +8,8 @@ differentiation of the model as it is now.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -41,29 +43,31 @@ LENGTH, LAYERS = "Length", "Layers"
 
 
 def open_checkpoint(
-    out: str | os.PathLike[str],
-    problem: Problem,
-    prior: Prior,
-    resolved: ResolvedPrior,
-    options: dict[str, Any],
+    out: str | os.PathLike[str], problem: Problem, options: dict[str, Any]
 ) -> Checkpoint:
     """The states of a measurement whose result goes to `out`.
 
-    They are those of the same weights and data (SHA-256), selection, likelihood, prior, options and
-    versions, and of a model with the same outputs.
+    They are those of the same weights and data (SHA-256), selection, likelihood, dtype, options and
+    versions, and of a model with the same outputs. What depends on the prior is saved by its name,
+    so that another prior can take what does not.
     """
     key = {
         **problem.fingerprint,
         "parameters": problem.selection.digest(),
         "likelihood": plain(problem.likelihood.describe()),
-        "prior": plain(prior.describe()),
-        "prior numbers": digest({"mean": resolved.mean, "variance": resolved.variance}),
         "dtype": name_of(problem.dtype),
         "device": problem.evaluator.device.type,
         **options,
         "versions": [version("lightlike"), torch.__version__, platform.python_version()],
     }
     return Checkpoint(out, key, problem.progress.note)
+
+
+def prior_tag(prior: Prior, resolved: ResolvedPrior) -> str:
+    """What tells the states of a prior from those of others."""
+    text = json.dumps(plain(prior.describe()), sort_keys=True, default=str)
+    numbers = digest({"mean": resolved.mean, "variance": resolved.variance})
+    return hashlib.sha256(f"{text} {numbers}".encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -153,9 +157,10 @@ class Stages:
             )
         return expansion
 
-    def length(self, prior: Prior) -> DescriptionLength:
-        """The Gaussian razor, in nats."""
-        found = None if self.checkpoint is None else self.checkpoint.get("length")
+    def length(self, prior: Prior, tag: str) -> DescriptionLength:
+        """The Gaussian razor, in nats, under a prior that has a tag."""
+        name = f"length-{tag}"
+        found = None if self.checkpoint is None else self.checkpoint.get(name)
         if found is not None:
             self.progress.credit(LENGTH)
             self.F.root.sweep.ways = found[1]["ways"]
@@ -166,7 +171,7 @@ class Stages:
             length = razor.settled()
         if self.checkpoint is not None:
             facts = {"length": plain(length.to_dict()), "ways": list(self.F.root.sweep.ways)}
-            self.checkpoint.put("length", {}, facts)
+            self.checkpoint.put(name, {}, facts)
         return length
 
     def layers(self, ranks: bool | None) -> list[LayerSummary]:

@@ -25,6 +25,7 @@ from lightlike.length.evidence import settle
 from lightlike.length.priors import Prior, ResolvedPrior
 from lightlike.metric.jacobian import gradient
 from lightlike.metric.root import Root
+from lightlike.problem.data import digest
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
@@ -211,6 +212,6 @@ def scaled_by(
     if prior.isotropic:
         return root, decomposition, observations * float(prior.variance[0])
     if factor.keeper is not None:
-        root.keeper = factor.keeper.under("-scaled")
+        root.keeper = factor.keeper.under(f"-{digest({'variance': prior.variance})[:16]}")
     mine = Decomposition(root, decomposition.route, decomposition.budget, root.keeper)
     return root, mine, float(observations)
