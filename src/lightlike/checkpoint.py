@@ -84,7 +84,8 @@ class Checkpoint:
             return None
         if header.get("kind") != KIND or header.get("key") != self.key:
             return None
-        return tensors, header["facts"]
+        # In memory of its own, which begins where PyTorch's does: last bits depend on it.
+        return {key: tensor.clone() for key, tensor in tensors.items()}, header["facts"]
 
     def put(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Save a finished state now or, if too little was worked since, with the next one.

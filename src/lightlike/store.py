@@ -64,6 +64,29 @@ def check_place(path: str | os.PathLike[str]) -> None:
     )
 
 
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Make sure that a result can be written there and nothing but a result be lost by it.
+
+    Raises:
+        StoreError: as `check_place`, and if another file stands there.
+    """
+    check_place(path)
+    target = Path(path)
+    if not target.is_file() or not target.stat().st_size:
+        return
+    try:
+        with safe_open(str(target), framework="pt") as file:
+            ours = KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        ours = False
+    if not ours:
+        raise StoreError(
+            f"{str(target)!r} exists and is not a result of lightlike.",
+            "It would be lost.",
+            "Name another file, or delete it first.",
+        )
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Write bytes atomically.
 

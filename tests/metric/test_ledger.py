@@ -65,9 +65,10 @@ def summed(path, **options):
         states.close()
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("passes", [1, 3])
-def test_from_any_step_on(tmp_path, monkeypatch, small, dtype, passes):
+def test_from_any_step_on(tmp_path, monkeypatch, dtype, passes):
     if passes > 1:
         monkeypatch.setattr(footprint, "PASS", 1)
     plain = root(dtype)
@@ -93,7 +94,8 @@ def test_from_any_step_on(tmp_path, monkeypatch, small, dtype, passes):
     assert {index for index, _ in places} >= set(range(passes))
 
 
-def test_ended_after_every_second_state(tmp_path, monkeypatch, small):
+@pytest.mark.usefixtures("small")
+def test_ended_after_every_second_state(tmp_path, monkeypatch):
     whole = root().gram()
     for _ in range(100):
         with monkeypatch.context() as patch:
@@ -106,7 +108,8 @@ def test_ended_after_every_second_state(tmp_path, monkeypatch, small):
     assert torch.equal(found, whole)
 
 
-def test_a_lost_or_damaged_panel_means_a_new_start(tmp_path, monkeypatch, small):
+@pytest.mark.usefixtures("small")
+def test_a_lost_or_damaged_panel_means_a_new_start(tmp_path, monkeypatch):
     whole = root().gram()
     for damage in (lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:-1])):
         with monkeypatch.context() as patch:
@@ -120,7 +123,8 @@ def test_a_lost_or_damaged_panel_means_a_new_start(tmp_path, monkeypatch, small)
         Checkpoint(tmp_path / "m", {"key": 1}).remove()
 
 
-def test_a_saved_matrix_of_other_derivatives_is_refused(tmp_path, small):
+@pytest.mark.usefixtures("small")
+def test_a_saved_matrix_of_other_derivatives_is_refused(tmp_path):
     summed(tmp_path / "m")
     other = net()
     other[-1].weight.data *= 1.01

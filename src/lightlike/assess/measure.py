@@ -22,6 +22,7 @@ from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import check_units
 from lightlike.length.priors import Prior, ResolvedPrior, resolve_prior
+from lightlike.length.projections import Projections
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.problem.data import digest
@@ -32,7 +33,7 @@ from lightlike.progress import Progress
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
-from lightlike.store import check_place
+from lightlike.store import check_replaceable
 
 
 def measure(
@@ -50,6 +51,7 @@ def measure(
     memory: int | float | str | None = None,
     layers: bool | None = None,
     dtype: str | torch.dtype = "float64",
+    projections: bool | None = None,
 ) -> Measurement:
     """Measure a network: local dimension, Fisher spectrum and description length of the labels.
 
@@ -76,6 +78,8 @@ def measure(
         dtype: "float64", whatever the model's own. "float32" takes less time and half the
             memory for gradients, for large eigenvalues: each has a bound on its error
             (`spectrum.errors`), and so has the length.
+        projections: Whether to keep what `lightlike.reanalyse` needs for other prior variances;
+            only if cheap unless given. Takes eigenvectors; not in float32 and not of sketches.
 
     Returns:
         A `Measurement`: d̂ = rank Î(θ), the eigenvalues of Î(θ) = (1/N) Σ J_iᵀ Λ_i J_i and the
@@ -87,7 +91,7 @@ def measure(
     """
     check_units(units)
     if out is not None:
-        check_place(out)
+        check_replaceable(out)
     prior = resolve_prior(prior)
     resolve_memory(memory)
     start = time.perf_counter()
@@ -95,7 +99,9 @@ def measure(
     resolved = prior.resolve(problem)
     F = Fisher(Root(problem))
     sketch = as_sketch(method)
-    made = _Asked(F, prior, resolved, method, sketch, units, seed, memory, layers, start)
+    made = _Asked(
+        F, prior, resolved, method, sketch, units, seed, memory, layers, projections, start
+    )
     if out is None:
         return made.measurement(None)
     if sketch is not None:
@@ -124,12 +130,14 @@ class _Asked:
     seed: int
     memory: int | float | str | None
     layers: bool | None
+    projections: bool | None
     start: float
 
     def measurement(self, checkpoint: Checkpoint | None) -> Measurement:
         """All of it, from the states of an earlier run if there are any."""
         F, problem, prior = self.F, self.F.problem, self.prior
         drawn: dict[str, Any] | None = None
+        projections: Projections | None = None
         if self.sketch is not None:
             budget = resolve_memory(self.memory)
             parts = measure_sketches(
@@ -141,7 +149,9 @@ class _Asked:
             stages = Stages(F, str(self.method), self.memory, checkpoint)
             spectrum = stages.spectrum()
             dimension = dimension_of(spectrum)
-            length = stages.length(prior, prior_tag(prior, self.resolved))
+            tag = prior_tag(prior, self.resolved)
+            length = stages.length(prior, tag)
+            projections = stages.projections(self.resolved, tag, length, self.projections)
             summaries = stages.layers(self.layers)
             ways = F.root.sweep.ways
         seconds = time.perf_counter() - self.start
@@ -172,6 +182,7 @@ class _Asked:
             record=record,
             checks=checks,
             warnings=(*told, *(check.text for check in checks if check.status != "passed")),
+            projections=projections,
         )
 
 

@@ -17,6 +17,7 @@ from lightlike.assess.summary import as_html, as_text
 from lightlike.errors import StoreError
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
+from lightlike.length.projections import Projections
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.spectrum import Spectrum
 
@@ -43,6 +44,7 @@ class Measurement:
         record: Route, dtype, versions, fingerprints, seed, seconds, peak memory.
         checks: What was looked at, and what was found: see `lightlike.diagnose`.
         warnings: What to keep in mind when reading the numbers.
+        projections: What `lightlike.reanalyse` needs for other prior variances, if it was kept.
     """
 
     parameters: int
@@ -59,6 +61,7 @@ class Measurement:
     record: dict[str, Any]
     checks: tuple[Check, ...]
     warnings: tuple[str, ...]
+    projections: Projections | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers in plain Python types, fit for JSON; infinite ones become None."""
@@ -73,6 +76,8 @@ class Measurement:
         tensors = {"eigenvalues": self.spectrum.eigenvalues}
         if self.nll is not None:
             tensors["nll"] = self.nll
+        if self.projections is not None:
+            tensors |= self.projections.tensors()
         store.write(path, tensors, {"kind": "measurement", **self._header()})
 
     def plot(self) -> Figure:
@@ -100,6 +105,7 @@ class Measurement:
             "record": self.record,
             "checks": [dataclasses.asdict(check) for check in self.checks],
             "warnings": list(self.warnings),
+            "projections": None if self.projections is None else self.projections.facts(),
         }
         return dict(plain(header))
 
@@ -159,6 +165,9 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
         record=header["record"],
         checks=tuple(Check(**check) for check in header["checks"]),
         warnings=tuple(header["warnings"]),
+        projections=None
+        if (kept := header.get("projections")) is None
+        else Projections.of(tensors, kept),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -20,13 +21,14 @@ from typing import Any
 
 import torch
 
-from lightlike.assess.layers import LayerSummary, layer_rank, worth_ranking
+from lightlike.assess.layers import SHARE, SMALL, LayerSummary, layer_rank, worth_ranking
 from lightlike.assess.measurement import dimension_from, plain
 from lightlike.checkpoint import Checkpoint
-from lightlike.errors import ConsistencyError, DeterminismError
+from lightlike.errors import ConsistencyError, DeterminismError, EstimateError
 from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import Expansion, expand, gaussian_razor
 from lightlike.length.priors import Prior, ResolvedPrior
+from lightlike.length.projections import Projections, project
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.ledger import BACKWARD, PRODUCTS
 from lightlike.problem.data import digest
@@ -35,11 +37,14 @@ from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT
 from lightlike.spectrum.spectrum import Spectrum
 
 EIGENVALUES, REFINEMENT = "Eigenvalues", "Refinement"
-LENGTH, LAYERS = "Length", "Layers"
+LENGTH, LAYERS, PROJECTIONS = "Length", "Layers", "Projections"
+# Operations of eigenvectors in units of n³, and what two ways to a displacement may differ by.
+VECTORS, AGREE = 9.0, 1e-6
 
 
 def open_checkpoint(
@@ -109,6 +114,8 @@ class Stages:
     ) -> None:
         self.F, self.checkpoint = F, checkpoint
         self.progress = F.problem.progress
+        self._expansion: Expansion | None = None
+        self._traces: dict[str, float] = {}
         if checkpoint is None:
             self.decomposition = F.decomposition(method, resolve_memory(memory))
         else:
@@ -127,7 +134,7 @@ class Stages:
         found = None if self.checkpoint is None else self.checkpoint.get("spectrum")
         if found is not None:
             tensors, facts = found
-            root.traces = facts.pop("traces")
+            self._traces = facts.pop("traces")
             d.restore(Eigenvalues.of(tensors["eigenvalues"].to(root.device), facts))
             for stage in (BACKWARD, PRODUCTS, EIGENVALUES, REFINEMENT):
                 self.progress.credit(stage)
@@ -140,13 +147,20 @@ class Stages:
             values = d.spectrum.values
         if not root.traces:
             _ = d.matrix
+        # Kept, because whatever is asked of A later notes its own, which differ in last bits.
+        self._traces = dict(root.traces)
         if self.checkpoint is not None:
-            facts = {**values.facts(), "traces": dict(root.traces)}
+            facts = {**values.facts(), "traces": self._traces}
             self.checkpoint.put("spectrum", {"eigenvalues": values.eigenvalues}, facts)
         return d.spectrum
 
     def expansion(self) -> Expansion:
         """The fit and its gradient."""
+        if self._expansion is None:
+            self._expansion = self._expand()
+        return self._expansion
+
+    def _expand(self) -> Expansion:
         found = None if self.checkpoint is None else self.checkpoint.get("expansion")
         if found is not None:
             return Expansion(found[1]["nll"], found[0]["gradient"].to(self.F.device))
@@ -174,6 +188,43 @@ class Stages:
             self.checkpoint.put(name, {}, facts)
         return length
 
+    def projections(
+        self, resolved: ResolvedPrior, tag: str, length: DescriptionLength, wanted: bool | None
+    ) -> Projections | None:
+        """What re-analysis under other priors needs; None where it is not wanted or not sure.
+
+        Args:
+            resolved: The prior, for its mean.
+            tag: Of the prior.
+            length: Under it, which the projections must give too if its variances are equal.
+            wanted: Whether to keep it; None if it is cheap.
+        """
+        d, name = self.decomposition, f"projections-{tag}"
+        if length.total is None or d.precision > EPS:
+            return None
+        if not (self._cheap() if wanted is None else wanted):
+            return None
+        found = None if self.checkpoint is None else self.checkpoint.get(name)
+        if found is not None:
+            tensors = {key: t.to(self.F.device) for key, t in found[0].items()}
+            return Projections.of(tensors, found[1])
+        with self.progress.stage(PROJECTIONS):
+            made = project(self.F.problem, resolved, d, self.expansion())
+        if made is None or not agrees(made, length):
+            return None
+        if self.checkpoint is not None:
+            self.checkpoint.put(name, made.tensors(), made.facts())
+        return made
+
+    def _cheap(self) -> bool:
+        """Whether eigenvectors are there already, or cheap beside the rest."""
+        d = self.decomposition
+        if "vectors" in vars(d):
+            return True
+        size = math.inf if d.method == "svd" else float(d.shape[0] if d.left else d.shape[1])
+        needed = EIGENVALUE_WEIGHT * VECTORS * size**3 + 2 * d.factor.cost(d.budget).row_operations
+        return needed <= max(SMALL, SHARE * d.route.operations)
+
     def layers(self, ranks: bool | None) -> list[LayerSummary]:
         """One summary a layer, each kept when it is there."""
         root = self.F.root
@@ -183,7 +234,7 @@ class Stages:
         found = []
         items = list(enumerate(parts.items()))
         for index, (name, part) in self.progress.track(items, LAYERS, len(items)):
-            trace = root.traces.get(name, 0.0)
+            trace = self._traces.get(name, 0.0)
             kept = None if self.checkpoint is None else self.checkpoint.get(f"layer-{index}")
             rank = None
             if kept is not None:
@@ -221,6 +272,18 @@ class Stages:
                 )
         checkpoint.put("survey", {}, {"checksums": checksums, "budget": budget})
         return self.F.decomposition(method, budget)
+
+
+def agrees(projections: Projections, length: DescriptionLength) -> bool:
+    """Whether projections give the displacement that was measured, if the variances are equal."""
+    variance = length.prior.get("variance")
+    if not isinstance(variance, float | int) or length.displacement is None:
+        return True
+    try:
+        found = projections.term(float(variance))
+    except EstimateError:
+        return False
+    return abs(found - length.displacement) <= AGREE * max(1.0, abs(length.displacement))
 
 
 def operations(decomposition: Decomposition) -> dict[str, float]:
