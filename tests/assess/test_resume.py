@@ -56,7 +56,7 @@ QUICK = {
     "plain": (5, 30, 79),
     "unequal variances": (124,),
     "three passes": (61,),
-    "float32": (151,),
+    "float32": (43,),
 }
 
 
