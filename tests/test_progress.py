@@ -133,9 +133,11 @@ def test_loops_inside_are_not_shown(clock, capsys):
 
 def test_an_end_inside_a_loop_leaves_it_usable(clock):
     progress = Lines(clock)
+    steps = progress.track(range(3), "a", 3)
+    assert next(steps) == 0
+    assert progress._depth == 1
     with pytest.raises(KeyboardInterrupt):
-        for _ in progress.track(range(3), "a", 3):
-            raise KeyboardInterrupt
+        steps.throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt), progress.stage("b"):
         raise KeyboardInterrupt
     assert progress._depth == 0
@@ -173,7 +175,9 @@ def test_one_of_ones_own_needs_no_more_than_track(tmp_path):
 def measure(**options):
     torch.manual_seed(0)
     x = torch.randn(9, 4)
-    return ll.measure(nn.Linear(4, 3), (x, x.argmax(1) % 3), "categorical", method="gram", **options)
+    return ll.measure(
+        nn.Linear(4, 3), (x, x.argmax(1) % 3), "categorical", method="gram", **options
+    )
 
 
 @pytest.mark.parametrize("progress", ["auto", True, False])

@@ -255,9 +255,15 @@ def show_result(result: Measurement, *, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; errors become one paragraph and exit code 1, or a traceback."""
-    debug = "--debug" in sys.argv[1:]
     # An exit lets a measurement save what it has, which the end of the process would not.
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _run(debug="--debug" in sys.argv[1:])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(*, debug: bool) -> None:
     try:
         app()  # exits by itself: 0, 2 for misuse, 130 when interrupted
     except SystemExit as stop:

@@ -49,7 +49,7 @@ def close(found, expected, tolerance=1e-9):
     assert found == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
 
-@pytest.mark.parametrize("variance", [1e-6, 0.3, 1.0, 50.0, 1e4])
+@pytest.mark.parametrize("variance", [1e-6, 0.3, 1e4])
 @pytest.mark.parametrize("case", CASES)
 def test_another_variance_is_as_measured_with_it(case, variance, tmp_path):
     options = dict(CASES[case])
@@ -122,7 +122,7 @@ def test_more_observations_are_the_same_ones_again(case, times):
     close(back.length.total, made(**options).length.total)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.floats(-12, -0.01))
 def test_the_dimension_counts_singular_values_above_the_tolerance(exponent):
     tolerance = 10.0**exponent

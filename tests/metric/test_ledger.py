@@ -76,7 +76,7 @@ def test_from_any_step_on(tmp_path, monkeypatch, dtype, passes):
     assert len(plain.footprint().passes) == passes
     places, count = set(), 0
     while True:
-        count += 3
+        count += 5
         with monkeypatch.context() as patch:
             seen = end_after(patch, count)
             try:

@@ -48,7 +48,7 @@ def summarise_layers(
     """
     layers = {name: root.of_layer(name) for name in root.problem.selection.layers()}
     if ranks is None:
-        ranks = worth_ranking(layers.values(), operations)
+        ranks = worth_ranking(layer_operations(layers.values()), operations)
     return [
         LayerSummary(
             name,
@@ -60,9 +60,13 @@ def summarise_layers(
     ]
 
 
-def worth_ranking(layers: Iterable[Root], operations: float) -> bool:
+def layer_operations(layers: Iterable[Root]) -> float:
+    """What the ranks of all layers take."""
+    return sum(routes(*part.shape, part.cost())[0].operations for part in layers)
+
+
+def worth_ranking(needed: float, operations: float) -> bool:
     """Whether the ranks of all layers are cheap beside the whole model's decomposition."""
-    needed = sum(routes(*part.shape, part.cost())[0].operations for part in layers)
     return needed <= max(SMALL, SHARE * operations)
 
 

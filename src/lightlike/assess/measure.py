@@ -146,13 +146,13 @@ class _Asked:
             spectrum, dimension, length = parts.spectrum, parts.dimension, parts.length
             summaries, ways, drawn = parts.layers, parts.ways, parts.record
         else:
-            stages = Stages(F, str(self.method), self.memory, checkpoint)
+            stages = Stages(F, str(self.method), self.memory, checkpoint, self.layers)
             spectrum = stages.spectrum()
             dimension = dimension_of(spectrum)
             tag = prior_tag(prior, self.resolved)
             length = stages.length(prior, tag)
             projections = stages.projections(self.resolved, tag, length, self.projections)
-            summaries = stages.layers(self.layers)
+            summaries = stages.layers()
             ways = F.root.sweep.ways
         seconds = time.perf_counter() - self.start
         seconds += 0.0 if checkpoint is None else checkpoint.seconds

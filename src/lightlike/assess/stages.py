@@ -21,7 +21,14 @@ from typing import Any
 
 import torch
 
-from lightlike.assess.layers import SHARE, SMALL, LayerSummary, layer_rank, worth_ranking
+from lightlike.assess.layers import (
+    SHARE,
+    SMALL,
+    LayerSummary,
+    layer_operations,
+    layer_rank,
+    worth_ranking,
+)
 from lightlike.assess.measurement import dimension_from, plain
 from lightlike.checkpoint import Checkpoint
 from lightlike.errors import ConsistencyError, DeterminismError, EstimateError
@@ -103,6 +110,7 @@ class Stages:
         method: The route.
         memory: As it was asked for.
         checkpoint: Where the stages are kept; None to keep nothing.
+        layers: Whether to rank the layers; None if that is cheap.
     """
 
     def __init__(
@@ -111,6 +119,7 @@ class Stages:
         method: str,
         memory: int | float | str | None,
         checkpoint: Checkpoint | None,
+        layers: bool | None = None,
     ) -> None:
         self.F, self.checkpoint = F, checkpoint
         self.progress = F.problem.progress
@@ -121,7 +130,13 @@ class Stages:
         else:
             F.root.keeper = checkpoint.under("")
             self.decomposition = self._resumed(checkpoint, method, memory)
-        self.progress.expect(operations(self.decomposition))
+        root = F.root
+        self._parts = {name: root.of_layer(name) for name in root.problem.selection.layers()}
+        needed = layer_operations(self._parts.values())
+        if layers is None:
+            layers = worth_ranking(needed, self.decomposition.route.operations)
+        self.ranks = layers
+        self.progress.expect(operations(self.decomposition) | {LAYERS: layers * needed})
 
     @property
     def memory(self) -> float:
@@ -225,14 +240,10 @@ class Stages:
         needed = EIGENVALUE_WEIGHT * VECTORS * size**3 + 2 * d.factor.cost(d.budget).row_operations
         return needed <= max(SMALL, SHARE * d.route.operations)
 
-    def layers(self, ranks: bool | None) -> list[LayerSummary]:
+    def layers(self) -> list[LayerSummary]:
         """One summary a layer, each kept when it is there."""
-        root = self.F.root
-        parts = {name: root.of_layer(name) for name in root.problem.selection.layers()}
-        if ranks is None:
-            ranks = worth_ranking(parts.values(), self.decomposition.route.operations)
-        found = []
-        items = list(enumerate(parts.items()))
+        root, found = self.F.root, []
+        items = list(enumerate(self._parts.items()))
         for index, (name, part) in self.progress.track(items, LAYERS, len(items)):
             trace = self._traces.get(name, 0.0)
             kept = None if self.checkpoint is None else self.checkpoint.get(f"layer-{index}")
@@ -240,7 +251,7 @@ class Stages:
             if kept is not None:
                 root.sweep.ways = kept[1]["ways"]
                 rank = dimension_from(kept[1]["dimension"])
-            elif ranks:
+            elif self.ranks:
                 rank = layer_rank(part, self.memory)
                 if self.checkpoint is not None:
                     facts = {"dimension": plain(asdict(rank)), "ways": list(root.sweep.ways)}
@@ -287,7 +298,7 @@ def agrees(projections: Projections, length: DescriptionLength) -> bool:
 
 
 def operations(decomposition: Decomposition) -> dict[str, float]:
-    """Operations of the stages of a measurement, weighted by their speed, layers left out."""
+    """Operations of the stages of a measurement but layers, weighted by their speed."""
     rows, columns = decomposition.shape
     cost = decomposition.factor.cost(decomposition.budget)
     size = float(rows if decomposition.left else columns)
