@@ -182,9 +182,9 @@ class Root:
         if memory.largest > memory.room:
             raise memory.error()
         probe = self._probe()
-        out = empty(rows, rows, device=self.device)
-        ledger = Ledger(out, memory.passes, self.keeper, self.problem.progress)
         with isolated(dtype):
+            out = empty(rows, rows, device=self.device)
+            ledger = Ledger(out, memory.passes, self.keeper, self.problem.progress)
             fill(ledger, self.sweep, self._weighted, probe)
         self.traces = ledger.traces
         if ledger.finished:
