@@ -4,6 +4,10 @@ A checkpoint is a folder beside the result with one file a state, each written w
 in the format of `lightlike.store`: tensors and JSON, never anything that is executed. It belongs to
 one key, everything that the numbers depend on; states of another key are never read. Nothing is
 written before the first `EVERY` seconds of work, so that short computations never pay.
+
+A stage that is computed at once is `checkpoint.stage(name, compute)`. An iteration takes up
+`checkpoint.get(name)` and calls `checkpoint.offer(name, state)` after each step, where `state`
+gives its tensors and facts: it is called, and they are written, only when it is time.
 """
 
 from __future__ import annotations

@@ -71,8 +71,9 @@ def measure(
         progress: "auto", True or False; goes to stderr.
         out: Where to save the result. A long measurement also saves each of its stages, in
             a folder of that name and ".partial": after Ctrl-C, SIGTERM or a crash the same call
-            goes on from there to the same bits (a sketch starts again). The folder goes when the
-            result is there.
+            goes on from there, with as many threads to the same bits. A Gram matrix goes on from
+            within, "metric" and "svd" from their eigenvalues, a sketch from the start. The folder
+            goes when the result is there.
         memory: What may be used, in bytes or as "8 GB".
         layers: Whether to measure the dimension of each layer; only if cheap unless given.
         dtype: "float64", whatever the model's own. "float32" takes less time and half the
