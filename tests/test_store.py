@@ -255,7 +255,15 @@ def test_later_schema(tmp_path):
         store.read(path)
 
 
-@pytest.mark.parametrize("schema", [None, "1", 1.5, []])
+@pytest.mark.parametrize("schema", [0, -3])
+def test_earlier_schema(tmp_path, schema):
+    path = bare(tmp_path / "earlier.ll", schema=schema)
+    for read in (store.read, store.read_header, ll.load):
+        with pytest.raises(StoreError, match=r"earlier version \(schema .*Measure again"):
+            read(path)
+
+
+@pytest.mark.parametrize("schema", [None, "1", 1.5, [], True])
 def test_header_without_a_schema(tmp_path, schema):
     with pytest.raises(StoreError, match=r"header .* is damaged"):
         store.read(bare(tmp_path / "x.ll", schema=schema))

@@ -15,6 +15,7 @@ from lightlike.assess.measure import measure
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.planning import Plan, plan
 from lightlike.assess.questions import description_length, dimension
+from lightlike.assess.reanalysis import reanalyse
 from lightlike.assess.singular import effective_dimension, learning_coefficient
 from lightlike.assess.tracking import Tracker
 from lightlike.demos import demo
@@ -116,6 +117,7 @@ __all__ = [
     "plan",
     "priors",
     "read_history",
+    "reanalyse",
     "report",
     "saturation",
     "spectrum",

@@ -1,12 +1,16 @@
 """The command line: results on stdout, progress and errors on stderr.
 
 Exit codes: 0 done; 1 the input cannot be measured (one paragraph on stderr says why and what to
-do); 2 the command was misused; 3 a check of `diagnose` failed; 130 interrupted.
+do); 2 the command was misused; 3 a check of `diagnose` failed; 130 interrupted (Ctrl-C); 143
+terminated (SIGTERM). A measurement that was stopped goes on where it was when the same command is
+given again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +25,12 @@ from lightlike.assess.measure import measure as measure_model
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.noisy import measure_with_noise
 from lightlike.assess.planning import plan as plan_model
+from lightlike.assess.reanalysis import reanalyse
 from lightlike.demos import demo as run_demo
 from lightlike.errors import ComparisonError, LightlikeError, StoreError
 from lightlike.present.report import report as write_report
 from lightlike.runfile import read_run
+from lightlike.store import check_replaceable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-FAILED, INTERRUPTED = 3, 130
+FAILED, INTERRUPTED, TERMINATED = 3, 130, 143
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Out = Annotated[Path | None, typer.Option(help="File to write the result to.")]
@@ -47,6 +53,17 @@ PriorText = Annotated[
     typer.Option(
         "--prior", help="In place of the run file's, written as there: 0.1, evidence, '{ ... }'."
     ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(help="Singular values above this share of the largest count as dimensions."),
+]
+Variance = Annotated[
+    str | None, typer.Option(help="Of an isotropic prior around the same mean; or 'evidence'.")
+]
+Units = Annotated[str | None, typer.Option(help="nats or bits.")]
+Observations = Annotated[
+    int | None, typer.Option(help="The length as if there were so many observations.")
 ]
 NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
 
@@ -133,10 +150,21 @@ def plan(run: RunFile, dtype: Dtype = None) -> None:
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A result file.")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="A result file.")],
+    as_json: AsJson = False,
+    tolerance: Tolerance = None,
+    prior_variance: Variance = None,
+    units: Units = None,
+    observations: Observations = None,
+    out: Out = None,
 ) -> None:
-    """Print a saved result; needs neither the model nor the data."""
-    show_result(load(file), as_json=as_json)
+    """Print a saved result, under other settings if asked; needs neither the model nor the data."""
+    if out is not None:
+        check_replaceable(out)
+    result = _again(file, tolerance, prior_variance, units, observations)
+    if out is not None:
+        result.save(out)
+    show_result(result, as_json=as_json)
 
 
 @app.command()
@@ -166,11 +194,23 @@ def report(
     files: Files,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     force: Annotated[bool, typer.Option("--force", help="Replace any file there.")] = False,
+    tolerance: Tolerance = None,
+    prior_variance: Variance = None,
+    units: Units = None,
+    observations: Observations = None,
 ) -> None:
     """Write a report of one saved result, or of a comparison of several, as one HTML file.
 
-    Of a file ending in .jsonl, which a Tracker wrote, a report of that training run.
+    Of a file ending in .jsonl, which a Tracker wrote, a report of that training run. One result
+    may be reported under other settings, as `show` prints it.
     """
+    settings = tolerance, prior_variance, units, observations
+    if (len(files) > 1 or files[0].suffix == ".jsonl") and settings != (None,) * 4:
+        raise ComparisonError(
+            "Other settings were given with more than one result, or with a training run.",
+            "Only a single measurement can be re-analysed.",
+            "Re-analyse each with `lightlike show FILE --out OTHER`, then report those.",
+        )
     if out.resolve() in {file.resolve() for file in files}:
         raise StoreError(
             f"{str(out)!r} is one of the results themselves.",
@@ -183,9 +223,26 @@ def report(
     elif files[0].suffix == ".jsonl":
         result = read_history(files[0])
     else:
-        result = load(files[0])
+        result = _again(files[0], *settings)
     write_report(result, out, overwrite=force)
     typer.echo(f"written to {out}")
+
+
+def _again(
+    file: Path,
+    tolerance: float | None,
+    prior_variance: str | None,
+    units: str | None,
+    observations: int | None,
+) -> Measurement:
+    """A saved result under other settings."""
+    prior: float | str | None = prior_variance
+    if prior_variance is not None:
+        with contextlib.suppress(ValueError):
+            prior = float(prior_variance)
+    return reanalyse(
+        load(file), tolerance=tolerance, prior=prior, units=units, observations=observations
+    )
 
 
 def _named(files: list[Path]) -> dict[str, Path]:
@@ -211,12 +268,21 @@ def show_result(result: Measurement, *, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; errors become one paragraph and exit code 1, or a traceback."""
-    debug = "--debug" in sys.argv[1:]
+    # An exit lets a measurement save what it has, which the end of the process would not.
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _run(debug="--debug" in sys.argv[1:])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(*, debug: bool) -> None:
     try:
         app()  # exits by itself: 0, 2 for misuse, 130 when interrupted
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            sys.stderr.write("lightlike: interrupted\n")
+        if stop.code in (INTERRUPTED, TERMINATED):
+            how = "interrupted" if stop.code == INTERRUPTED else "terminated"
+            sys.stderr.write(f"lightlike: {how}\n")
         raise
     except LightlikeError as error:
         if debug:
@@ -236,3 +302,8 @@ def main() -> None:
             "or of the model's code; nothing was written. Run again with --debug to see where.\n"
         )
         sys.exit(1)
+
+
+def _terminate(number: int, frame: object) -> None:
+    del number, frame
+    raise SystemExit(TERMINATED)

@@ -12,7 +12,7 @@ from lightlike.assess.measure import measure
 from lightlike.assess.measurement import Measurement
 from lightlike.errors import RunFileError
 from lightlike.progress import Progress
-from lightlike.store import check_place
+from lightlike.store import check_replaceable
 
 WIDTH = 16
 STEPS = 100
@@ -99,7 +99,7 @@ def demo(
     digits = load_digits(seed)
     model = train_mlp(digits, seed)
     if out is not None:
-        check_place(out)
+        check_replaceable(out)
     result = measure(model, digits.train, "categorical", seed=seed, progress=progress)
     result.record["held_out"] = {
         "observations": len(digits.held_out[1]),

@@ -84,6 +84,10 @@ class StoreError(LightlikeError, ValueError):
     """A result file cannot be written, or is not a result file."""
 
 
+class MissingError(LightlikeError, LookupError):
+    """A saved result does not hold what a question to it needs."""
+
+
 class RunFileError(LightlikeError, ValueError):
     """A run file, or a factory that it names, cannot be used."""
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lightlike.errors import StoreError
 
-SCHEMA = 1
+# Schema that is written, and the oldest that is read.
+SCHEMA, OLDEST = 1, 1
 KEY = "lightlike"
 DIGEST = "sha256"
 
@@ -63,6 +64,29 @@ def check_place(path: str | os.PathLike[str]) -> None:
     )
 
 
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Make sure that a result can be written there and nothing but a result be lost by it.
+
+    Raises:
+        StoreError: as `check_place`, and if another file stands there.
+    """
+    check_place(path)
+    target = Path(path)
+    if not target.is_file() or not target.stat().st_size:
+        return
+    try:
+        with safe_open(str(target), framework="pt") as file:
+            ours = KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        ours = False
+    if not ours:
+        raise StoreError(
+            f"{str(target)!r} exists and is not a result of lightlike.",
+            "It would be lost.",
+            "Name another file, or delete it first.",
+        )
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Write bytes atomically.
 
@@ -97,12 +121,33 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     """Read a result file; nothing in it is ever executed.
 
     Raises:
-        StoreError: if it is missing, truncated, not a result file, or of a later schema.
+        StoreError: if it is missing, truncated, not a result file, or of another schema.
     """
+    tensors, header = _open(path, whole=True)
+    if header.pop(DIGEST, None) != digest_of(tensors, header):
+        raise StoreError(
+            f"{str(path)!r} is damaged: its checksum is not that of its contents.",
+            "Some of its numbers are no longer those that were written.",
+            "Copy it again from where it was written, or measure again.",
+        )
+    return tensors, header
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The header alone, without a look at the numbers that it goes with.
+
+    Raises:
+        StoreError: as `read`, but for what only the numbers can tell.
+    """
+    return _open(path, whole=False)[1]
+
+
+def _open(path: str | os.PathLike[str], *, whole: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if whole else ()
+            tensors = {name: file.get_tensor(name) for name in names}
         header = json.loads(metadata.get(KEY, "null"))
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise StoreError(
@@ -116,7 +161,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
             "It has no header to say what its numbers mean.",
             "Name a file that was written by save() or with out=.",
         )
-    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
+    if not isinstance(header, dict) or type(header.get("schema")) is not int:
         raise StoreError(
             f"The header of {str(path)!r} is damaged.",
             "Its numbers cannot be told apart.",
@@ -129,11 +174,12 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
             "Fields may have changed their meaning.",
             "Upgrade lightlike.",
         )
-    if header.pop(DIGEST, None) != digest_of(tensors, header):
+    if header["schema"] < OLDEST:
         raise StoreError(
-            f"{str(path)!r} is damaged: its checksum is not that of its contents.",
-            "Some of its numbers are no longer those that were written.",
-            "Copy it again from where it was written, or measure again.",
+            f"{str(path)!r} was written by an earlier version (schema {header['schema']}, this "
+            f"version knows {OLDEST} and later).",
+            "Fields have changed their meaning.",
+            "Measure again, or read it with the version that wrote it.",
         )
     return tensors, header
 
@@ -144,7 +190,8 @@ def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.numel():  # the strides of an empty one may be anything
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

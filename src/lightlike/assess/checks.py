@@ -10,7 +10,7 @@ import torch
 from lightlike.assess.diagnosis import Check
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.description import DescriptionLength
-from lightlike.length.optimum import REMEDY, far, impossible, told_of_limits
+from lightlike.length.optimum import REMEDY, far, impossible, is_discrete, told_of_limits
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.jacobian import HONEST
 from lightlike.spectrum.rounding import EPS
@@ -47,10 +47,10 @@ def examine(
         sketched: Whether spectrum and length are of a sketch.
     """
     yield _arithmetic(F, spectrum, dimension, length, sketched)
-    yield _gap(dimension)
-    yield _data(F, dimension)
-    yield from _optimum(F, length)
-    yield from _prior(spectrum, length)
+    yield check_gap(dimension)
+    yield check_data(F.root.shape, dimension)
+    yield from check_optimum(length, discrete=is_discrete(F.problem))
+    yield from check_prior(spectrum, length)
     yield from _saturation(F)
     yield Check(
         "agreement",
@@ -111,7 +111,8 @@ def _rounded(
     return evidence, remedy
 
 
-def _gap(dimension: Dimension) -> Check:
+def check_gap(dimension: Dimension) -> Check:
+    """Whether the cut falls into a gap."""
     name = "gap at the cut"
     if dimension.lower == dimension.upper and 0 <= dimension.gap < CLEAR_GAP:
         return Check(
@@ -125,7 +126,8 @@ def _gap(dimension: Dimension) -> Check:
     return Check(name, "passed", f"10^{dimension.gap:.1f} between singular values at the cut.")
 
 
-def _data(F: Fisher, dimension: Dimension) -> Check:
+def check_data(shape: tuple[int, int], dimension: Dimension) -> Check:
+    """Whether more observations would raise the dimension of A (K, D)."""
     name = "enough data"
     if dimension.data_limited:
         return Check(
@@ -134,15 +136,16 @@ def _data(F: Fisher, dimension: Dimension) -> Check:
             "Every row of A is independent:",
             "more observations would raise the dimension.",
         )
-    rows, columns = F.root.shape
+    rows, columns = shape
     return Check(name, "passed", f"{rows:,} rows, {columns:,} parameters.")
 
 
-def _optimum(F: Fisher, length: DescriptionLength) -> Iterator[Check]:
+def check_optimum(length: DescriptionLength, *, discrete: bool) -> Iterator[Check]:
+    """Whether the expansion can be believed; nothing without labels, discrete or not."""
     if length.total is None or length.displacement is None:
         return
     name = "at an optimum"
-    if wrong := impossible(F.problem, length):
+    if wrong := impossible(length, discrete=discrete):
         yield Check(name, "failed", wrong, REMEDY)
     elif wrong := far(-length.displacement, length.complexity):
         yield Check(name, "warning", wrong, REMEDY)
@@ -152,7 +155,8 @@ def _optimum(F: Fisher, length: DescriptionLength) -> Iterator[Check]:
         )
 
 
-def _prior(spectrum: Spectrum, length: DescriptionLength) -> Iterator[Check]:
+def check_prior(spectrum: Spectrum, length: DescriptionLength) -> Iterator[Check]:
+    """Where the eigenvalues lie beside 1/(N σ²); nothing more for unequal variances."""
     if told := told_of_limits(length.prior):
         yield Check("fitted variances", "warning", told, "Or give the variances as numbers.")
     variance = length.prior.get("variance")

@@ -293,6 +293,14 @@ def _check_alike(name: str, first: Measurement, other: str, m: Measurement) -> N
             "Its length has no fit term, so it is no code length of the same labels.",
             "Measure it with labels.",
         )
+    for key, x in ((name, first), (other, m)):
+        if "observations" not in x.record.get("reanalysed", {}):
+            continue
+        raise ComparisonError(
+            f"{key!r} was re-analysed as if it had {x.observations:,} observations.",
+            "Its length is of data that nobody has seen.",
+            "Compare what was measured.",
+        )
     prints = [x.record["fingerprint"]["data"] for x in (first, m)]
     if prints[0] != prints[1] or first.observations != m.observations:
         raise ComparisonError(

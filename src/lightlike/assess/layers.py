@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lightlike.geometry.dimension import Dimension, dimension_of
@@ -47,13 +48,28 @@ def summarise_layers(
     """
     layers = {name: root.of_layer(name) for name in root.problem.selection.layers()}
     if ranks is None:
-        needed = sum(routes(*part.shape, part.cost())[0].operations for part in layers.values())
-        ranks = needed <= max(SMALL, SHARE * operations)
-    summaries = []
-    for name, part in layers.items():
-        dimension = None
-        if ranks:
-            dimension = dimension_of(decompose(part, "auto", memory).spectrum)
-        trace = root.traces.get(name, 0.0)
-        summaries.append(LayerSummary(name, part.shape[1], trace, dimension))
-    return summaries
+        ranks = worth_ranking(layer_operations(layers.values()), operations)
+    return [
+        LayerSummary(
+            name,
+            part.shape[1],
+            root.traces.get(name, 0.0),
+            layer_rank(part, memory) if ranks else None,
+        )
+        for name, part in layers.items()
+    ]
+
+
+def layer_operations(layers: Iterable[Root]) -> float:
+    """What the ranks of all layers take."""
+    return sum(routes(*part.shape, part.cost())[0].operations for part in layers)
+
+
+def worth_ranking(needed: float, operations: float) -> bool:
+    """Whether the ranks of all layers are cheap beside the whole model's decomposition."""
+    return needed <= max(SMALL, SHARE * operations)
+
+
+def layer_rank(part: Root, memory: int | float | None = None) -> Dimension:
+    """Rank of the columns of one layer."""
+    return dimension_of(decompose(part, "auto", memory).spectrum)

@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightlike.assess.accounts import account_for, check_accounts
 from lightlike.assess.checks import examine
 from lightlike.assess.measurement import Measurement
 from lightlike.assess.parts import Method, Setting, is_exact, parts_by
+from lightlike.assess.stages import kept, open_checkpoint
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.criteria import criteria_of
 from lightlike.length.description import check_units
@@ -30,7 +32,7 @@ from lightlike.progress import Progress
 from lightlike.results import plain
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.spectrum import Spectrum
-from lightlike.store import check_place
+from lightlike.store import check_replaceable
 
 
 def measure(
@@ -50,6 +52,7 @@ def measure(
     dtype: str | torch.dtype = "float64",
     explain: bool = False,
     saturation: bool = False,
+    projections: bool | None = None,
 ) -> Measurement:
     """Measure a network: local dimension, Fisher spectrum and description length of the labels.
 
@@ -70,7 +73,11 @@ def measure(
         units: "nats" or "bits", for `length`.
         seed: Of sketches and probes, and recorded; nothing on the exact routes is random.
         progress: "auto", True or False; goes to stderr.
-        out: Where to save the result.
+        out: Where to save the result. A long measurement also saves each of its stages, in
+            a folder of that name and ".partial": after Ctrl-C, SIGTERM or a crash the same call
+            goes on from there, with as many threads to the same bits. A Gram matrix goes on from
+            within, "metric" and "svd" from their eigenvalues, a sketch from the start. The folder
+            goes when the result is there.
         memory: What may be used, in bytes or as "8 GB".
         layers: Whether to measure the dimension of each layer; only if cheap unless given.
         dtype: "float64", whatever the model's own. "float32" takes less time and half the
@@ -80,6 +87,8 @@ def measure(
             bound the dimension from above, so that it may be proven twice.
         saturation: Whether to follow the dimension against observations, as
             `lightlike.saturation` does.
+        projections: Whether to keep what `lightlike.reanalyse` needs for other prior variances;
+            only if cheap unless given. Takes eigenvectors; not in float32 and not of sketches.
 
     Returns:
         A `Measurement`: d̂ = rank Î(θ), the eigenvalues of Î(θ) = (1/N) Σ J_iᵀ Λ_i J_i and the
@@ -91,34 +100,15 @@ def measure(
     """
     check_units(units)
     if out is not None:
-        check_place(out)
+        check_replaceable(out)
     prior = resolve_prior(prior)
-    budget = resolve_memory(memory)
+    resolve_memory(memory)
     start = time.perf_counter()
     problem = Problem(model, data, likelihood, parameters, Progress.resolve(progress), dtype)
     resolved = prior.resolve(problem)
     F = Fisher(Root(problem))
     check_accounts(F, exact=is_exact(method), explain=explain, saturation=saturation)
-    parts = parts_by(method, Setting(F, prior, seed, budget, layers))
-    spectrum, length = parts.spectrum, parts.length
-    accounts = account_for(
-        F,
-        parts.dimension,
-        spectrum,
-        explain=explain,
-        saturation=saturation,
-        seed=seed,
-        memory=budget,
-    )
-    dimension = accounts.dimension
-    record = _record(F, spectrum, dimension, seed, time.perf_counter() - start)
-    record["back_propagation"] = sorted(set(parts.ways))
-    # What tells priors of one name and networks of one shape apart, when they are compared.
-    record["prior_digest"] = digest({"mean": resolved.mean, "variance": resolved.variance})
-    record["architecture"] = problem.selection.digest()
-    record |= parts.record
-    # What was asked for, to ask for it again.
-    record["asked"] = {
+    asked = {
         "method": plain(method),
         "units": units,
         "dtype": name_of(problem.dtype),
@@ -127,17 +117,54 @@ def measure(
         "explain": explain,
         "saturation": saturation,
     }
+    setting = Setting(F, prior, resolved, seed, memory, layers, projections)
+    if out is None or not is_exact(method):
+        result = _measured(method, setting, asked, start)
+        if out is not None:
+            result.save(out)
+        return result
+    checkpoint = open_checkpoint(out, problem, {"method": method, "memory": memory})
+    with kept(checkpoint, problem) as states:
+        result = _measured(method, replace(setting, checkpoint=states), asked, start)
+        result.save(out)
+        states.remove()
+    return result
+
+
+def _measured(method: Method, setting: Setting, asked: dict[str, Any], start: float) -> Measurement:
+    """All of it, from the states of an earlier run if there are any."""
+    F, problem, checkpoint = setting.F, setting.F.problem, setting.checkpoint
+    parts = parts_by(method, setting)
+    spectrum, length = parts.spectrum, parts.length
+    accounts = account_for(
+        F, parts.dimension, spectrum,
+        explain=asked["explain"], saturation=asked["saturation"],
+        seed=setting.seed, memory=setting.budget,
+    )  # fmt: skip
+    dimension = accounts.dimension
+    seconds = time.perf_counter() - start
+    seconds += 0.0 if checkpoint is None else checkpoint.seconds
+    record = _record(F, spectrum, dimension, setting.seed, seconds)
+    record["back_propagation"] = sorted(set(parts.ways))
+    # What tells priors of one name and networks of one shape apart, when they are compared.
+    record["prior_digest"] = digest(
+        {"mean": setting.resolved.mean, "variance": setting.resolved.variance}
+    )
+    record["architecture"] = problem.selection.digest()
+    record |= parts.record
+    # To ask for it again.
+    record["asked"] = asked
     checks = tuple(examine(F, spectrum, dimension, length, sketched=not parts.exact))
     criteria = criteria_of(problem.reference, int(dimension))
     if not parts.ranked:
         criteria["bic_dimension"] = None
-    result = Measurement(
+    return Measurement(
         parameters=problem.parameters,
         observations=problem.survey.observations,
         rows=problem.survey.rows,
         dimension=dimension,
         spectrum=spectrum,
-        length=length.to(units),
+        length=length.to(asked["units"]),
         layers=parts.layers,
         criteria=criteria,
         likelihood=problem.likelihood.describe(),
@@ -148,10 +175,8 @@ def measure(
         warnings=(*parts.notes, *(check.text for check in checks if check.status != "passed")),
         explanation=accounts.explanation,
         saturation=accounts.saturation,
+        projections=parts.projections,
     )
-    if out is not None:
-        result.save(out)
-    return result
 
 
 def _record(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from lightlike.geometry.saturation import Saturation
 from lightlike.geometry.symmetry.explanation import ExplanationSummary
 from lightlike.length.criteria import Criteria
 from lightlike.length.description import DescriptionLength
+from lightlike.length.projections import Projections
 from lightlike.results import Result, plain
 from lightlike.spectrum.eigenvalues import Eigenvalues
-from lightlike.spectrum.rounding import Rounding
 from lightlike.spectrum.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ class Measurement(Result):
         warnings: What to keep in mind when reading the numbers.
         explanation: Null directions by their sources, or None if they were not asked for.
         saturation: The dimension against observations, or None if it was not asked for.
+        projections: What `lightlike.reanalyse` needs for other prior variances, if it was kept.
     """
 
     parameters: int
@@ -70,6 +70,7 @@ class Measurement(Result):
     warnings: tuple[str, ...]
     explanation: ExplanationSummary | None = None
     saturation: Saturation | None = None
+    projections: Projections | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers in plain Python types, fit for JSON; infinite ones become None."""
@@ -84,6 +85,8 @@ class Measurement(Result):
         tensors = {"eigenvalues": self.spectrum.eigenvalues}
         if self.nll is not None:
             tensors["nll"] = self.nll
+        if self.projections is not None:
+            tensors |= self.projections.tensors()
         store.write(path, tensors, {"kind": "measurement", **self._header()})
 
     def plot(self, ax: Any = None) -> Figure:
@@ -101,19 +104,12 @@ class Measurement(Result):
         return plot_spectrum(self.spectrum, self.dimension, ax=ax)
 
     def _header(self) -> dict[str, Any]:
-        values = self.spectrum.values
-        spectrum = {
-            f.name: getattr(values, f.name)
-            for f in dataclasses.fields(values)
-            if f.name not in ("eigenvalues", "rounding")
-        }
-        spectrum["rounding"] = values.rounding
         header = {
             "parameters": self.parameters,
             "observations": self.observations,
             "rows": self.rows,
             "dimension": self.dimension,
-            "spectrum": spectrum,
+            "spectrum": self.spectrum.values.facts(),
             "length": self.length,
             "layers": self.layers,
             "criteria": self.criteria,
@@ -124,6 +120,7 @@ class Measurement(Result):
             "warnings": self.warnings,
             "explanation": self.explanation,
             "saturation": self.saturation,
+            "projections": None if self.projections is None else self.projections.facts(),
         }
         return dict(plain(header))
 
@@ -169,19 +166,12 @@ def load(path: str | os.PathLike[str]) -> Measurement:
 
 
 def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurement:
-    spectrum = dict(header["spectrum"])
-    spectrum["shape"] = tuple(spectrum["shape"])
-    spectrum["rank_bounds"] = tuple(spectrum["rank_bounds"])
-    if (deviations := spectrum.get("deviations")) is not None:
-        spectrum["deviations"] = tuple(deviations)
-    if (rounding := spectrum.get("rounding")) is not None:
-        spectrum["rounding"] = Rounding(**rounding)
     return Measurement(
         parameters=header["parameters"],
         observations=header["observations"],
         rows=header["rows"],
         dimension=Dimension.from_dict(header["dimension"]),
-        spectrum=Spectrum(Eigenvalues(eigenvalues=tensors["eigenvalues"], **spectrum)),
+        spectrum=Spectrum(Eigenvalues.of(tensors["eigenvalues"], header["spectrum"])),
         length=DescriptionLength.from_dict(header["length"]),
         layers=[
             LayerSummary(
@@ -201,6 +191,9 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Measurem
         warnings=tuple(header["warnings"]),
         explanation=_optional(header.get("explanation"), ExplanationSummary.from_dict),
         saturation=_optional(header.get("saturation"), Saturation.from_dict),
+        projections=_optional(
+            header.get("projections"), lambda kept: Projections.of(tensors, kept)
+        ),
     )
 
 

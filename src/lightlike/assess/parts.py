@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightlike.assess.approximating import approximation_notes, measure_approximation
-from lightlike.assess.layers import LayerSummary, summarise_layers
+from lightlike.assess.layers import LayerSummary
 from lightlike.assess.probing import measure_probes, probe_notes
 from lightlike.assess.sketching import measure_sketches, notes
+from lightlike.assess.stages import Stages, prior_tag
+from lightlike.checkpoint import Checkpoint
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.description import DescriptionLength
-from lightlike.length.gaussian import expand, gaussian_razor
-from lightlike.length.prior import Prior
+from lightlike.length.prior import Prior, ResolvedPrior
+from lightlike.length.projections import Projections
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.options import Kronecker, as_kronecker
+from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.quadrature import Quadrature, as_quadrature
 from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
@@ -37,6 +40,7 @@ class Parts:
         notes: What to keep in mind when reading the numbers.
         exact: Whether every row of A was taken whole.
         ranked: Whether the dimension is an estimate of the rank, and not bounds alone.
+        projections: What re-analysis under other priors needs, if it was kept.
     """
 
     spectrum: Spectrum
@@ -48,6 +52,7 @@ class Parts:
     notes: Sequence[str] = ()
     exact: bool = False
     ranked: bool = True
+    projections: Projections | None = None
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,17 @@ class Setting:
 
     F: Fisher
     prior: Prior
+    resolved: ResolvedPrior
     seed: int
-    memory: int
+    memory: int | float | str | None
     layers: bool | None
+    projections: bool | None = None
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def budget(self) -> int:
+        """Bytes that may be used."""
+        return resolve_memory(self.memory)
 
 
 def parts_by(method: Method, setting: Setting) -> Parts:
@@ -80,20 +93,25 @@ def is_exact(method: Method) -> bool:
 
 
 def _by_rows(method: str, setting: Setting) -> Parts:
-    F, budget = setting.F, setting.memory
-    decomposition = F.decomposition(method, budget)
-    spectrum = decomposition.spectrum
-    dimension = dimension_of(spectrum)
-    length = gaussian_razor(F.problem, setting.prior, decomposition, expand(F.problem)).settled()
-    operations = decomposition.route.operations
-    layers = summarise_layers(F.root, operations, ranks=setting.layers, memory=budget)
-    return Parts(spectrum, dimension, length, layers, F.root.sweep.ways, exact=True)
+    stages = Stages(setting.F, method, setting.memory, setting.checkpoint, setting.layers)
+    spectrum = stages.spectrum()
+    tag = prior_tag(setting.prior, setting.resolved)
+    length = stages.length(setting.prior, tag)
+    return Parts(
+        spectrum=spectrum,
+        dimension=dimension_of(spectrum),
+        length=length,
+        projections=stages.projections(setting.resolved, tag, length, setting.projections),
+        layers=stages.layers(),
+        ways=setting.F.root.sweep.ways,
+        exact=True,
+    )
 
 
 def _by_sketches(options: Sketch, setting: Setting) -> Parts:
     found = measure_sketches(
         setting.F, setting.prior, options,
-        seed=setting.seed, memory=setting.memory, layers=setting.layers,
+        seed=setting.seed, memory=setting.budget, layers=setting.layers,
     )  # fmt: skip
     return Parts(
         found.spectrum, found.dimension, found.length, found.layers, found.ways,
@@ -104,7 +122,7 @@ def _by_sketches(options: Sketch, setting: Setting) -> Parts:
 def _by_approximation(options: Kronecker, setting: Setting) -> Parts:
     found = measure_approximation(
         setting.F, setting.prior, options,
-        seed=setting.seed, memory=setting.memory, layers=setting.layers,
+        seed=setting.seed, memory=setting.budget, layers=setting.layers,
     )  # fmt: skip
     return Parts(
         found.spectrum, found.dimension, found.length, found.layers, found.ways,
@@ -116,7 +134,7 @@ def _by_approximation(options: Kronecker, setting: Setting) -> Parts:
 def _by_probes(options: Quadrature, setting: Setting) -> Parts:
     found = measure_probes(
         setting.F, setting.prior, options,
-        seed=setting.seed, memory=setting.memory, layers=setting.layers,
+        seed=setting.seed, memory=setting.budget, layers=setting.layers,
     )  # fmt: skip
     return Parts(
         found.spectrum, found.dimension, found.length, found.layers, (),

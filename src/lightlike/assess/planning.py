@@ -12,6 +12,7 @@ from torch import nn
 
 from lightlike.assess.parts import Method
 from lightlike.assess.probing import probing_route
+from lightlike.meter import format_seconds
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.kronecker.cost import approximation_route
@@ -225,12 +226,3 @@ def product_rate(device: torch.device, size: int = 768) -> float:
         float((a @ a)[0, 0])
         best = min(best, time.perf_counter() - start)
     return 2.0 * size**3 / best
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration to read."""
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 120:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightlike.length.criteria import NAMES
 from lightlike.length.description import UNITS, DescriptionLength
@@ -34,10 +34,25 @@ def lines(m: Measurement) -> list[tuple[str, str]]:
         *_layers(m, MOST_LAYERS - len(accounts)),
         *accounts,
     ]
+    if changed := m.record.get("reanalysed"):
+        rows.insert(1, ("re-analysed", ", ".join(_changes(changed))))
     rows += [("note", warning) for warning in m.warnings[:3]]
     if len(m.warnings) > 3:
         rows.append(("note", f"{len(m.warnings) - 3} more in .warnings"))
     return rows
+
+
+def _changes(changed: dict[str, Any]) -> list[str]:
+    """What is not as it was measured."""
+    found = []
+    for name, value in changed.items():
+        if isinstance(value, dict):
+            found.append(f"{name} variance {value['variance']:.4g}")
+        elif name == "observations":
+            found.append(f"as if there were {value:,} observations")
+        else:
+            found.append(f"{name} {value if isinstance(value, str) else f'{value:.3g}'}")
+    return found
 
 
 def _measured(m: Measurement) -> str:

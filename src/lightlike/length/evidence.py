@@ -8,6 +8,7 @@ determine (doi:10.1162/neco.1992.4.3.415).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -84,7 +85,21 @@ def fit_variance(
     Raises:
         PriorError: if the razor falls all the way to σ² → 0 or ∞.
     """
-    razor = evidence_curve(problem, prior, decomposition, gradient)
+    variance = best_variance(evidence_curve(problem, prior, decomposition, gradient))
+    return replace(
+        prior,
+        variance=torch.full_like(prior.variance, variance),
+        tuned=1,
+        description={**prior.description, "variance": variance, "fitted_by": "evidence"},
+    )
+
+
+def best_variance(razor: Callable[[float], float]) -> float:
+    """The σ² at which a razor, a function of log σ², is least.
+
+    Raises:
+        PriorError: if it falls all the way to σ² → 0 or ∞.
+    """
     grid = torch.linspace(-LOG_RANGE, LOG_RANGE, 121, dtype=torch.float64)
     values = [razor(float(t)) for t in grid]
     best = min(range(len(values)), key=values.__getitem__)
@@ -101,26 +116,17 @@ def fit_variance(
         method="bounded",
         options={"xatol": 1e-10},
     )
-    variance = math.exp(float(found.x))
-    return replace(
-        prior,
-        variance=torch.full_like(prior.variance, variance),
-        tuned=1,
-        description={**prior.description, "variance": variance, "fitted_by": "evidence"},
-    )
+    return math.exp(float(found.x))
 
 
-def evidence_curve(  # type: ignore[no-untyped-def]
+def evidence_curve(
     problem: Problem, prior: ResolvedPrior, decomposition: Decomposition, g: Tensor
-):
+) -> Callable[[float], float]:
     """The razor as a function of log σ², up to a constant, in the eigenbasis of Aᵀ A.
 
-    With p = vᵀg, q = vᵀδ along an eigenvector v and τ = 1/σ², the terms that depend on τ are
-    ½ N λ τ (q − p/(N λ))² / (N λ + τ) + ½ log(1 + N λ/τ): the likelihood peaks at q − p/(N λ).
     g lies in the row space of A because scores lie in the range of their covariance; what rounding
     puts elsewhere is left out. A sketch of A misses a part g_? of it, which adds −½ |g_?|²/τ.
     """
-    n = problem.survey.observations
     delta = problem.theta - prior.mean
     root = decomposition.factor
     assert isinstance(root, Root)
@@ -129,8 +135,25 @@ def evidence_curve(  # type: ignore[no-untyped-def]
     missed = 0.0
     if _is_sketch(decomposition):
         missed = max(0.0, float(g @ g - both[:, 0] @ both[:, 0]))
-    h = n * basis.values
-    squares = (both[:, 1] - both[:, 0] / h).square()
+    h = problem.survey.observations * basis.values
+    return curve_of(h, both[:, 0], both[:, 1], missed)
+
+
+def curve_of(
+    h: Tensor, gradient: Tensor, displacement: Tensor, missed: float = 0.0
+) -> Callable[[float], float]:
+    """The razor as a function of log σ², up to a constant, from parts along eigenvectors.
+
+    With p = vᵀg, q = vᵀδ along an eigenvector v and τ = 1/σ², the terms that depend on τ are
+    ½ N λ τ (q − p/(N λ))² / (N λ + τ) + ½ log(1 + N λ/τ): the likelihood peaks at q − p/(N λ).
+
+    Args:
+        h: N λ, (d,).
+        gradient: p, (d,).
+        displacement: q, (d,).
+        missed: |g_?|².
+    """
+    squares = (displacement - gradient / h).square()
 
     def razor(log_variance: float) -> float:
         tau = math.exp(-log_variance)

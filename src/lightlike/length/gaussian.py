@@ -25,6 +25,7 @@ from lightlike.length.evidence import settle
 from lightlike.length.priors import Prior, ResolvedPrior
 from lightlike.metric.jacobian import gradient
 from lightlike.metric.root import Root
+from lightlike.problem.data import digest
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import Decomposition
@@ -210,5 +211,7 @@ def scaled_by(
     root = factor.scaled(prior.variance.sqrt())
     if prior.isotropic:
         return root, decomposition, observations * float(prior.variance[0])
-    mine = Decomposition(root, decomposition.route, decomposition.budget)
+    if factor.keeper is not None:
+        root.keeper = factor.keeper.under(f"-{digest({'variance': prior.variance})[:16]}")
+    mine = Decomposition(root, decomposition.route, decomposition.budget, root.keeper)
     return root, mine, float(observations)

@@ -14,10 +14,14 @@ FAR = 0.5
 REMEDY = "Train on, then measure."
 
 
-def impossible(problem: Problem, length: DescriptionLength) -> str:
+def is_discrete(problem: Problem) -> bool:
+    """Whether labels are from a finite set."""
+    return problem.likelihood.uniform_nll(problem.survey.width) is not None
+
+
+def impossible(length: DescriptionLength, *, discrete: bool) -> str:
     """Why no code has this length, or "" if one may: labels of a finite set cost something."""
     total = length.total
-    discrete = problem.likelihood.uniform_nll(problem.survey.width) is not None
     if total is None or not discrete or total >= 0:
         return ""
     return (
@@ -46,7 +50,9 @@ def doubts(problem: Problem, length: DescriptionLength) -> tuple[str, ...]:
     if length.total is None or length.displacement is None:
         return ()
     nats = 1.0 / (UNITS[length.units] * length.scale)
-    what = impossible(problem, length) or far(-length.displacement * nats, length.complexity * nats)
+    what = impossible(length, discrete=is_discrete(problem)) or far(
+        -length.displacement * nats, length.complexity * nats
+    )
     return (f"{what} {REMEDY}",) if what else ()
 
 

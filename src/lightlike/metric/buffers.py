@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
+
+# Bytes at whose multiples PyTorch's own memory begins. Sums in vector registers begin at them, so
+# that the last bits of a result elsewhere would depend on where its memory happens to lie.
+ALIGNED = 64
 
 
 def zeros(*shape: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -23,7 +29,9 @@ def empty(*shape: int, device: torch.device, dtype: torch.dtype = torch.float64)
     then costs a quarter.
     """
     if device.type == "cpu":
-        return torch.from_numpy(
-            np.empty(shape, np.float32 if dtype == torch.float32 else np.float64)
-        )
+        kind = np.dtype(np.float32 if dtype == torch.float32 else np.float64)
+        size = math.prod(shape) * kind.itemsize
+        memory = np.empty(size + ALIGNED, np.uint8)
+        start = -memory.ctypes.data % ALIGNED
+        return torch.from_numpy(memory[start : start + size].view(kind).reshape(shape))
     return torch.empty(shape, dtype=dtype, device=device)

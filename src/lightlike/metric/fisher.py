@@ -48,7 +48,8 @@ class Fisher:
         key = method, memory
         if key not in self._decompositions:
             sketch = sketch_that_fits(self.root, resolve_memory(memory))
-            self._decompositions[key] = decompose(self.root, method, memory, sketch)
+            kept = self.root.keeper
+            self._decompositions[key] = decompose(self.root, method, memory, sketch, kept)
         return self._decompositions[key]
 
     def sketch(

@@ -11,7 +11,7 @@ summed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,37 @@ STRIP, NARROW = 32 << 20, 256
 PANEL = 512
 
 
+class Steps:
+    """Follows the steps of a Gram matrix; this one only lets them pass.
+
+    Attributes:
+        written: Whether all strips of this pass were added before.
+        touched: Whether anything was added in this pass before.
+    """
+
+    written: bool = False
+    touched: bool = False
+
+    def strips(self, strips: Iterable[Tensor], traces: dict[Unit, float]) -> Iterator[Tensor]:  # noqa: ARG002
+        """The strips that have yet to be added; each is added when the next is asked for."""
+        yield from strips
+
+    def pairs(
+        self,
+        pairs: Sequence[tuple[int, int]],
+        rows: Sequence[slice],  # noqa: ARG002
+        traces: dict[Unit, float],  # noqa: ARG002
+    ) -> Iterator[tuple[int, int]]:
+        """The pairs of tiles that have yet to be added.
+
+        Args:
+            pairs: All, in order.
+            rows: Of each tile.
+            traces: Of the units; those of steps that were done before are put in.
+        """
+        yield from pairs
+
+
 def add_gram(
     blocks: Sequence[Block],
     units: Sequence[Unit],
@@ -39,6 +70,7 @@ def add_gram(
     first: bool,
     last: bool,
     dtype: torch.dtype = torch.float64,
+    steps: Steps | None = None,
 ) -> dict[Unit, float]:
     """Add the units' inner products between all rows to the lower triangle of out (K, K).
 
@@ -49,18 +81,23 @@ def add_gram(
         first: Whether nothing has been written to it yet.
         last: Whether nothing will be added any more: then the upper triangle is filled in.
         dtype: Of the factors.
+        steps: What follows the steps, and knows which were done before; None if none were.
 
     Returns:
         What each unit adds to the trace.
     """
     traces = dict.fromkeys(units, 0.0)
+    steps = Steps() if steps is None else steps
     written = [unit for unit in units if _is_written(blocks, unit)]
-    for strip in _strips(blocks, written, len(out), traces):
-        add_square(strip.T, out, fresh=first)
-        first = False
+    if written and not steps.written:
+        first = first and not steps.touched
+        for strip in steps.strips(_strips(blocks, written, len(out), traces), traces):
+            add_square(strip.T, out, fresh=first)
+            first = False
+    first = first and not written
     rest = [unit for unit in units if unit not in written]
     if rest or first:
-        _add_tiles(blocks, rest, out, traces, first=first, last=last, dtype=dtype)
+        _add_tiles(blocks, rest, out, traces, steps, first=first, last=last, dtype=dtype)
     elif last:
         mirror(out)
     return traces
@@ -71,6 +108,7 @@ def _add_tiles(
     units: Sequence[Unit],
     out: Tensor,
     traces: dict[Unit, float],
+    steps: Steps,
     *,
     first: bool,
     last: bool,
@@ -83,28 +121,29 @@ def _add_tiles(
         for part in Block(block.samples, block.per_sample, only, block.keep).tiles(TILE_ROWS):
             tiles.append((slice(start, start + part.rows), part))
             start += part.rows
-    for index, (rows, mine) in enumerate(tiles):
-        for columns, theirs in tiles[: index + 1]:
-            target = out[rows, columns]
-            noted = traces if theirs is mine else None
-            if mine.keep is None and theirs.keep is None and dtype == out.dtype:
-                add_tile(mine, theirs, units, target, noted, fresh=first)
-            else:
-                height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
-                tile = out.new_empty(height, width, dtype=dtype)
-                # In lower precision each unit alone, so that the sum over units is not rounded.
-                apart: list[Sequence[Unit]] = [[unit] for unit in units]
-                fresh = first
-                for run in [units] if dtype == out.dtype or not units else apart:
-                    add_tile(mine, theirs, run, tile, noted, fresh=True)
-                    counted = theirs.kept(mine.kept(tile).T).T
-                    target.copy_(counted) if fresh else target.add_(counted)
-                    fresh = False
-            if last and theirs is mine:
-                mirror(target)
-            elif last:
-                # Now, while the tile is in the caches.
-                out[columns, rows] = target.T
+    pairs = [(i, j) for i in range(len(tiles)) for j in range(i + 1)]
+    for i, j in steps.pairs(pairs, [rows for rows, _ in tiles], traces):
+        (rows, mine), (columns, theirs) = tiles[i], tiles[j]
+        target = out[rows, columns]
+        noted = traces if theirs is mine else None
+        if mine.keep is None and theirs.keep is None and dtype == out.dtype:
+            add_tile(mine, theirs, units, target, noted, fresh=first)
+        else:
+            height, width = mine.samples * mine.per_sample, theirs.samples * theirs.per_sample
+            tile = out.new_empty(height, width, dtype=dtype)
+            # In lower precision each unit alone, so that the sum over units is not rounded.
+            apart: list[Sequence[Unit]] = [[unit] for unit in units]
+            fresh = first
+            for run in [units] if dtype == out.dtype or not units else apart:
+                add_tile(mine, theirs, run, tile, noted, fresh=True)
+                counted = theirs.kept(mine.kept(tile).T).T
+                target.copy_(counted) if fresh else target.add_(counted)
+                fresh = False
+        if last and theirs is mine:
+            mirror(target)
+        elif last:
+            # Now, while the tile is in the caches.
+            out[columns, rows] = target.T
 
 
 def add_tile(

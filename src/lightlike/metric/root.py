@@ -10,12 +10,14 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from lightlike.checkpoint import Part
 from lightlike.errors import choice_error
 from lightlike.metric.blocks import Block, merge, tile_rows
 from lightlike.metric.buffers import empty
 from lightlike.metric.footprint import Footprint, footprint
-from lightlike.metric.gram import add_gram, add_square, mirror
+from lightlike.metric.gram import add_square, mirror
 from lightlike.metric.jacobian import whitened_vjp
+from lightlike.metric.ledger import Ledger, fill
 from lightlike.metric.rounding import PROBES, Probe, bounds, norm_bounds, signs
 from lightlike.metric.sweep import Sweep
 from lightlike.metric.transposed import Transposed, linear_operator
@@ -47,6 +49,7 @@ class Root:
         layer: None, or the name of the layer whose columns these are.
         traces: tr Aᵀ A by layer, once `gram`, `metric` or `dense` has been asked for.
         rounding: How far what these gave last is from float64; None if it is float64.
+        keeper: Where `gram` saves how far it is; None to save nothing.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Root:
         self.problem, self.weights, self.layer = problem, weights, layer
         self.traces: dict[str, float] = {}
         self.rounding: Rounding | None = None
+        self.keeper: Part | None = None
         self._sweep = sweep
 
     @property
@@ -189,29 +193,20 @@ class Root:
         if memory.largest > memory.room:
             raise memory.error()
         probe = self._probe()
-        with isolated(self.problem.dtype):
+        with isolated(dtype):
             out = empty(rows, rows, device=self.device)
-            for index, units in enumerate(memory.passes):
-                joined = merge(
-                    [
-                        self._weighted(block).settled()
-                        for blocks in self.sweep.blocks(units, "Gram matrix")
-                        for block in blocks
-                    ],
-                    units,
-                )
-                if probe is not None:
-                    probe.add(joined, units)
-                last = index == len(memory.passes) - 1
-                found = add_gram(joined, units, out, first=not index, last=last, dtype=dtype)
-                for unit, trace in found.items():
-                    self.traces[unit.layer] = self.traces.get(unit.layer, 0.0) + trace
-        if probe is not None:
+            ledger = Ledger(out, memory.passes, self.keeper, self.problem.progress)
+            fill(ledger, self.sweep, self._weighted, probe)
+        self.traces = ledger.traces
+        if ledger.finished:
+            self.rounding = ledger.rounding
+        elif probe is not None:
             self._note_rounding(probe.image, out @ probe.u - probe.product)
         witness = self.sweep.witness
         u, image = witness.u, self._mine(witness.image)
         scale = float(u.norm()) * float(out.diagonal().sum()) + self._size(witness) ** 2
         witness.confirm("A Aᵀ", u @ (out @ u), image @ image, scale)
+        ledger.finish(self.rounding)
         return out
 
     def metric(self) -> Tensor:

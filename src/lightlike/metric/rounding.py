@@ -110,6 +110,11 @@ class Probe:
         """ÃᵀU, (D, P)."""
         return self._image.T
 
+    def restore(self, image: Tensor, product: Tensor) -> None:
+        """Go on from what one has seen: (ÃᵀU)ᵀ (P, D) and ÃÃᵀU (K, P)."""
+        self._image.copy_(image)
+        self.product.copy_(product)
+
     def add(self, blocks: Sequence[Block], units: Sequence[Unit]) -> None:
         """Add some units, of which the blocks hold all rows."""
         tiles: list[tuple[slice, Block]] = []

@@ -98,12 +98,20 @@ class Sweep:
         """Bytes that a forward pass over the first batch leaves for the backward pass."""
         return self._places.graph_bytes
 
-    def blocks(self, units: Sequence[Unit], stage: str) -> Iterator[list[Block]]:
-        """The blocks of each batch, factors for the given units only."""
+    def blocks(
+        self, units: Sequence[Unit], stage: str, share: float = 1.0
+    ) -> Iterator[list[Block]]:
+        """The blocks of each batch, factors for the given units only; a share of the stage."""
         self.ways = []
         self.witness = witness = Witness(self.problem, self.precision)
-        for batch, outputs in self.problem.sweep(stage):
+        for batch, outputs in self.problem.sweep(stage, share):
             yield self._blocks(batch, outputs, units, witness)
+
+    def testify(self, stage: str) -> None:
+        """Have the witness see all batches, for rows that are not back-propagated now."""
+        self.witness = Witness(self.problem, self.precision)
+        for _, outputs in self.problem.sweep(stage):
+            self.witness.draw(outputs)
 
     def _blocks(
         self, batch: Batch, plain: Outputs, units: Sequence[Unit], witness: Witness

@@ -10,7 +10,7 @@ from lightlike.assess.comparison import Comparison
 from lightlike.assess.diagnosis import Check, Diagnosis
 from lightlike.assess.history import History
 from lightlike.assess.measurement import Measurement
-from lightlike.assess.planning import Plan, format_seconds
+from lightlike.assess.planning import Plan
 from lightlike.assess.table import LengthTable
 from lightlike.geometry.chain import DimensionChain
 from lightlike.geometry.dimension import Dimension, SignificantDimension
@@ -26,6 +26,7 @@ from lightlike.length.criteria import NAMES, Criteria
 from lightlike.length.description import DescriptionLength
 from lightlike.length.noise import NoiseVariance
 from lightlike.length.region import EffectiveDimension
+from lightlike.meter import format_seconds
 from lightlike.present.comparing import comparison_table
 from lightlike.present.explaining import saturation_table, sources_table
 from lightlike.present.following import history_lead, history_table

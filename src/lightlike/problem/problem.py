@@ -186,26 +186,30 @@ class Problem:
         for batch in self.stream:
             yield batch.to(self.evaluator.device, self.dtype)
 
-    def sweep(self, stage: str) -> Iterator[tuple[Batch, Outputs]]:
+    def sweep(self, stage: str, share: float = 1.0) -> Iterator[tuple[Batch, Outputs]]:
         """Evaluate every batch, checking that outputs are those of the survey.
+
+        Args:
+            stage: What it is for.
+            share: Which part of that stage this pass is.
 
         Raises:
             DeterminismError: if the data or the model changed since.
         """
-        for index, batch in self.checked(stage):
+        for index, batch in self.checked(stage, share):
             outputs = self.evaluator.outputs(batch)
             self.confirm(index, outputs)
             yield batch, outputs
 
-    def checked(self, stage: str) -> Iterator[tuple[int, Batch]]:
-        """Every batch with its number, checking that it is that of the survey.
+    def checked(self, stage: str, share: float = 1.0) -> Iterator[tuple[int, Batch]]:
+        """Every batch with its number, checking that it is that of the survey; arguments as of `sweep`.
 
         Raises:
             DeterminismError: if the data changed since.
         """
         survey = self.survey
         index = -1
-        batches = self.progress.track(self.stream, stage, len(survey.samples))
+        batches = self.progress.track(self.stream, stage, len(survey.samples), share=share)
         for index, read in enumerate(batches):
             check_batch(read, index, survey.digests)
             start = sum(survey.samples[:index])
@@ -277,6 +281,10 @@ class Problem:
                 )
             out[rows] = found
         return out
+
+    def same(self, a: Sequence[float], b: Sequence[float]) -> bool:
+        """Whether the checksums of all batches can be of the same outputs."""
+        return len(a) == len(b) and all(map(self._same, a, b))
 
     def _same(self, a: float, b: float) -> bool:
         """Whether two checksums can be of the same outputs."""

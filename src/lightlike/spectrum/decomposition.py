@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from scipy.linalg.lapack import dpocon
@@ -25,7 +26,7 @@ from torch import Tensor
 from lightlike.spectrum.dense import from_singular_values, from_symmetric, singular_values
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.memory import resolve_memory
-from lightlike.spectrum.operator import Factor
+from lightlike.spectrum.operator import Factor, Keeper
 from lightlike.spectrum.rounding import SMALL, Rounding
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, choose, routes
 from lightlike.spectrum.spectrum import Spectrum
@@ -47,10 +48,13 @@ class Decomposition:
         factor: A.
         route: How: "gram", "metric" or "svd".
         budget: Bytes that a refinement may use.
+        keeper: Where the eigenvalues are kept for a run that goes on after an end.
     """
 
-    def __init__(self, factor: Factor, route: Route, budget: float) -> None:
-        self.factor, self.route, self.budget = factor, route, budget
+    def __init__(
+        self, factor: Factor, route: Route, budget: float, keeper: Keeper | None = None
+    ) -> None:
+        self.factor, self.route, self.budget, self.keeper = factor, route, budget, keeper
         self.precision = factor.precision
         self._rounding: Rounding | None = None
 
@@ -112,6 +116,17 @@ class Decomposition:
         """The eigenvalues as the route gives them, before any refinement."""
         if self.route.method == "svd":
             return self.by_svd(self.route.reason)
+        if self.keeper is None:
+            return self._by_matrix()
+
+        def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            found = self._by_matrix()
+            return {"eigenvalues": found.eigenvalues}, found.facts()
+
+        tensors, facts = self.keeper.stage("eigenvalues", compute)
+        return Eigenvalues.of(tensors["eigenvalues"].to(self.matrix.device), facts)
+
+    def _by_matrix(self) -> Eigenvalues:
         return from_symmetric(
             self.matrix,
             self.factor.shape,
@@ -125,6 +140,10 @@ class Decomposition:
     def spectrum(self) -> Spectrum:
         """The spectrum, whose eigenvalues are computed when something needs them."""
         return Spectrum(self)
+
+    def restore(self, values: Eigenvalues) -> None:
+        """Take eigenvalues that an earlier run has found by this route."""
+        self.spectrum = Spectrum(values)
 
     def solve(self) -> Eigenvalues:
         """The eigenvalues, their small end refined where rounding hid something.
@@ -214,6 +233,7 @@ def decompose(
     method: str = "auto",
     memory: int | float | str | None = None,
     sketch: Route | None = None,
+    keeper: Keeper | None = None,
 ) -> Decomposition:
     """Choose the cheapest exact route that fits, or the one asked for; nothing is computed yet.
 
@@ -222,6 +242,7 @@ def decompose(
         method: "auto", "gram", "metric" or "svd".
         memory: What may be used.
         sketch: The estimate to name if nothing exact fits.
+        keeper: Where the eigenvalues are kept for a run that goes on after an end.
 
     Raises:
         ChoiceError: for an unknown method.
@@ -230,4 +251,4 @@ def decompose(
     budget = resolve_memory(memory)
     rows, columns = factor.shape
     found = routes(rows, columns, factor.cost(budget))
-    return Decomposition(factor, choose(found, method, budget, sketch), budget)
+    return Decomposition(factor, choose(found, method, budget, sketch), budget, keeper)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -145,6 +146,25 @@ class Eigenvalues:
         if above < self.floor and len(values) < min(self.shape):
             upper = min(self.shape)
         return Count(value, lower, upper, self.error(above))
+
+    def facts(self) -> dict[str, Any]:
+        """All but the eigenvalues themselves, in types that JSON has."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "eigenvalues"}
+        kept["shape"], kept["rank_bounds"] = list(self.shape), list(self.rank_bounds)
+        kept["deviations"] = None if self.deviations is None else list(self.deviations)
+        kept["rounding"] = None if self.rounding is None else asdict(self.rounding)
+        return kept
+
+    @staticmethod
+    def of(eigenvalues: Tensor, facts: dict[str, Any]) -> Eigenvalues:
+        """The eigenvalues with what `facts` took apart."""
+        given = dict(facts)
+        for name in ("shape", "rank_bounds", "deviations"):
+            if given.get(name) is not None:
+                given[name] = tuple(given[name])
+        if (rounding := given.get("rounding")) is not None:
+            given["rounding"] = Rounding(**rounding)
+        return Eigenvalues(eigenvalues=eigenvalues, **given)
 
     def __len__(self) -> int:
         return len(self.eigenvalues)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,6 +28,15 @@ class Cost:
     row_operations: float
     fixed_memory: float = 0.0
     gram_memory: float = 0.0
+
+
+class Keeper(Protocol):
+    """Where stages of a long computation are kept; see `lightlike.checkpoint`."""
+
+    def stage(
+        self, name: str, compute: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What was kept under a name, or what is computed now and kept from now on."""
 
 
 @runtime_checkable
