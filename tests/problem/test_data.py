@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from lightlike.errors import DataError
-from lightlike.problem.data import Batch, Stream, as_batch
+from lightlike.problem.batch import Batch, as_batch
+from lightlike.problem.data import Stream
 
 few = settings(max_examples=25, deadline=None)
 N = 7

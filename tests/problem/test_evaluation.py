@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightlike.errors import ModelError, TargetError
-from lightlike.problem.data import as_batch
+from lightlike.problem.batch import as_batch
 from lightlike.problem.evaluation import Evaluator, checksum
 from lightlike.problem.isolation import isolated
 from lightlike.problem.likelihoods import Categorical, Gaussian, Likelihood, Poisson

@@ -13,7 +13,7 @@ from lightlike.errors import ConsistencyError, LightlikeError, ModelError
 from lightlike.geometry.listening import Heard, Listening, separating
 from lightlike.metric.jacobian import Backward, differentiate, whitening
 from lightlike.metric.placing import close
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.evaluation import Outputs
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem

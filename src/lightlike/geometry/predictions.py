@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightlike.errors import ModelError
 from lightlike.metric.jacobian import whitening
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from lightlike.errors import DataError, ModelError
 from lightlike.integrations.widening import widened
-from lightlike.problem.data import Batch, Stream
+from lightlike.problem.batch import Batch
+from lightlike.problem.data import Stream
 from lightlike.problem.isolation import isolated
 from lightlike.problem.survey import check_modes
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import DataError
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.evaluation import output_of
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lightlike.errors import DataError, ModelError
-from lightlike.problem.data import BATCH_SIZE, Batch, Stream
+from lightlike.problem.batch import Batch
+from lightlike.problem.data import BATCH_SIZE, Stream
 from lightlike.problem.evaluation import Evaluator, checked_output
 from lightlike.problem.isolation import isolated
 from lightlike.problem.likelihoods import Likelihood

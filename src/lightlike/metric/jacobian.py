@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from lightlike.errors import ModelError
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.problem import Problem
 

@@ -13,7 +13,7 @@ from lightlike.metric.capture import Capture, Captured, Key, reached
 from lightlike.metric.contractions import Layout
 from lightlike.metric.contractions.layout import Place, find_place, possible_places
 from lightlike.metric.jacobian import differentiate
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 
 Forward = tuple[Outputs, Capture, set[str]]

@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge
 from lightlike.errors import LightlikeError
 from lightlike.metric.capture import Captured
 from lightlike.metric.placing import Places, close, forward
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 
 # A sequence is cut at so many places, and no nearer to one another than so many positions.

@@ -33,7 +33,7 @@ from lightlike.metric.prefixes import NotCausalError, Passage, Prefixes, step_of
 from lightlike.metric.rounding import exact_image
 from lightlike.metric.units import Unit, find_units, unit_factor
 from lightlike.metric.witness import Witness
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.isolation import isolated
 from lightlike.problem.precision import rounding_unit

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightlike.errors import ModelError
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.parameters import Selection
 from lightlike.problem.precision import name_of, working

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lightlike.errors import ModelError
-from lightlike.problem.data import Batch, Stream, digest
+from lightlike.problem.batch import Batch
+from lightlike.problem.data import Stream, digest
 from lightlike.problem.draws import Draws
 from lightlike.problem.evaluation import Evaluator, Outputs, checksum
 from lightlike.problem.isolation import isolated
@@ -202,7 +203,7 @@ class Problem:
             yield batch, outputs
 
     def checked(self, stage: str, share: float = 1.0) -> Iterator[tuple[int, Batch]]:
-        """Every batch with its number, checking that it is that of the survey; arguments as of `sweep`.
+        """Every batch with its number, checked against the survey; arguments as of `sweep`.
 
         Raises:
             DeterminismError: if the data changed since.

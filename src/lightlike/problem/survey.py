@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from lightlike.errors import DataError, DeterminismError, ModelError
-from lightlike.problem.data import Batch, Stream
+from lightlike.problem.batch import Batch
+from lightlike.problem.data import Stream
 from lightlike.problem.evaluation import Evaluator, Outputs, checksum
 from lightlike.problem.precision import rounding_unit
 from lightlike.progress import Progress

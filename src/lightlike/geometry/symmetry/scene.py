@@ -17,7 +17,7 @@ from lightlike.geometry.symmetry.graph import Graph, record
 from lightlike.geometry.symmetry.statistics import measure_slopes
 from lightlike.geometry.symmetry.tracing import Floats, Ints, Trace
 from lightlike.metric.root import Root
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.parameters import Selection
 from lightlike.problem.problem import Problem
 

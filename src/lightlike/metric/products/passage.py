@@ -21,7 +21,7 @@ from lightlike.metric.buffers import empty
 from lightlike.metric.jacobian import differentiate
 from lightlike.metric.products.recording import Recorder
 from lightlike.metric.products.ways import refusing
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.evaluation import Evaluator, Outputs
 from lightlike.problem.problem import Problem
 

@@ -22,7 +22,7 @@ from lightlike.metric.products.passage import (
 )
 from lightlike.metric.products.schedule import TYPICAL, Schedule
 from lightlike.metric.products.ways import ROWS, WAYS, RefusedError, Way
-from lightlike.problem.data import Batch
+from lightlike.problem.batch import Batch
 from lightlike.problem.problem import Problem
 
 # How far ⟨c, J v⟩ may be from ⟨Jᵀc, v⟩, relative to |c| |J v|: rounding stays well below.
