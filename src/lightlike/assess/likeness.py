@@ -68,8 +68,8 @@ def check_alike(name: str, first: Measurement, other: str, m: Measurement) -> No
         )
     if asked_prior(first) != asked_prior(m) or _unlike_numbers(first, m):
         raise ComparisonError(
-            f"{name!r} and {other!r} were measured under different priors: {asked_prior(first)} and "
-            f"{asked_prior(m)}.",
+            f"{name!r} and {other!r} were measured under different priors: {asked_prior(first)} "
+            f"and {asked_prior(m)}.",
             "A difference could be one of priors, not of networks.",
             "Measure both with the same prior.",
         )
