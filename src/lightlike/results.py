@@ -65,8 +65,9 @@ class Result:
 
 
 def fields_of(result: Any, *leave_out: str) -> dict[str, Any]:
-    """The fields of a dataclass in plain Python types."""
-    names = [field.name for field in fields(result) if field.name not in leave_out]
+    """The public fields of a dataclass in plain Python types."""
+    names = [field.name for field in fields(result) if not field.name.startswith("_")]
+    names = [name for name in names if name not in leave_out]
     return {name: plain(getattr(result, name)) for name in names}
 
 

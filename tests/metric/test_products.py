@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import lightlike as ll
-from lightlike.errors import ChoiceError, DeterminismError
+from lightlike.errors import ChoiceError, DeterminismError, ParameterError
 from lightlike.metric.products import supply
 from lightlike.metric.products.passage import Recorded
 from lightlike.metric.products.ways import ROWS
@@ -303,7 +303,7 @@ def test_mistakes():
     with pytest.raises(ChoiceError, match="memory"):
         F.products(memory="much")
     for wrong in (torch.ones(3), torch.ones(F.shape[0], 1, 1)):
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises(ParameterError, match="has shape"):
             F.products() @ wrong
 
 

@@ -26,8 +26,10 @@ from lightlike.results import Result
 from present.conftest import data, net
 
 # What computes answers, and what they are asked for with; neither is an answer.
-OPERATORS = {ll.Fisher, ll.Root, ll.Radical, ll.Screen, ll.Tracker}
-SETTINGS = {ll.Likelihood, ll.Sketch}
+OPERATORS = {
+    ll.Fisher, ll.Root, ll.Radical, ll.Screen, ll.Tracker, ll.Products, ll.LowRank
+}  # fmt: skip
+SETTINGS = {ll.Likelihood, ll.Sketch, ll.Kronecker, ll.Quadrature}
 
 
 def returned(function) -> set[type]:
@@ -90,6 +92,7 @@ def answers(measured) -> dict[str, Result]:
         measured.explanation.sources[0], measured.saturation, measured.criteria, tracker.history,
         tracker.history.snapshots[0], ll.diagnose(measured), ll.compare({"it <b>": measured}),
         ll.plan(net(3), data(), "categorical"), ll.dimension(F, above=1e-3), ll.explain(F),
+        ll.lanczos(F, 3), ll.density(F), ll.density(F).logdet(2.0),
         F.sketch(ll.Sketch(draws=1)).trace(), F.sketch(ll.Sketch(draws=1)).diagonal(),
         measured.spectrum.count(1e-3), radical.contains(torch.ones_like(theta)), screen.share(),
         ll.dimension_chain(F), ll.dimension_path(F, [theta, 0 * theta]),

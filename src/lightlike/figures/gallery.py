@@ -33,12 +33,16 @@ from lightlike.length.description import DescriptionLength
 from lightlike.length.noise import NoiseVariance
 from lightlike.length.prequential import PrequentialLength
 from lightlike.length.region import EffectiveDimension
+from lightlike.spectrum.density import Density, Enclosed
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.inertia import Count
+from lightlike.spectrum.leading import Leading
 from lightlike.spectrum.spectrum import Spectrum
 
 # Standard errors on either side of an estimate.
 WIDE = 2.0
+# Powers of ten below the largest eigenvalue at which a density is counted.
+DECADES = 8
 
 
 @singledispatch
@@ -95,6 +99,35 @@ def _(result: Estimate, ax: Place = None) -> Figure:
         )
     one = Value("estimate", result.value, float(low), float(high))
     return plot_values([one], f"An estimate of {brief(result.value)}", below, ax=ax)
+
+
+@draw.register
+def _(result: Leading, ax: Place = None) -> Figure:
+    values, errors = result.eigenvalues, result.errors
+    title = f"The {len(result):,} largest eigenvalues, others up to {brief(result.beyond)}"
+    bounds = (values - errors).clamp_min(0.0).tolist(), (values + errors).tolist()
+    return plot_band(values.tolist(), *bounds, title, f"{result.products:,} products", ax=ax)
+
+
+@draw.register
+def _(result: Enclosed, ax: Place = None) -> Figure:
+    value = Value("estimate", result.value, *result.interval(0.9))
+    below = f"90 % interval from {result.probes:,} probes, quadrature included"
+    return plot_values([value], f"An estimate of {brief(result.value)}", below, ax=ax)
+
+
+@draw.register
+def _(result: Density, ax: Place = None) -> Figure:
+    top = max([float(m.gauss.nodes.max()) for m in (*result.leading, *result.probes) if len(m)])
+    bounds = [top * 10.0**-decade for decade in range(1, DECADES + 1)]
+    counts = [result.above(eps) for eps in bounds]
+    values = [
+        Value(f"above {brief(eps)}", count.value, *count.interval(0.9))
+        for eps, count in zip(bounds, counts, strict=True)
+    ]
+    title = f"Eigenvalues of a matrix of size {result.size:,} above a bound"
+    below = f"90 % intervals from {len(result.probes):,} probes, quadrature included"
+    return plot_values(values, title, below, "eigenvalues", ax=ax)
 
 
 @draw.register

@@ -13,13 +13,14 @@ from scipy.special import gammaincinv, ndtri
 from torch import Tensor
 
 from lightlike.errors import choice_error
+from lightlike.results import Result
 from lightlike.spectrum.tridiagonal import Function, Measure
 
 Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Enclosed:
+class Enclosed(Result):
     """An estimated sum over eigenvalues; what is open by chance and by quadrature, apart.
 
     Attributes:
@@ -117,7 +118,7 @@ class Enclosed:
 
 
 @dataclass(frozen=True, eq=False)
-class Density:
+class Density(Result):
     """The eigenvalues of F (n, n), some of them taken out, the rest seen by random probes.
 
     tr f(F) = Σ_j q_jᵀ f(F) q_j + E[z_⊥ᵀ f(F) z_⊥] with Q = [q_j] orthonormal and z_⊥ uniform on the
@@ -169,6 +170,20 @@ class Density:
         """
         counts = [int((m.gauss.nodes > m.noise).sum()) for m in self.probes]
         return max([self.positive, *counts])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON: what was taken out, the trace, and what it took."""
+        return {
+            "size": self.size,
+            "eigenvalues": self.eigenvalues.tolist(),
+            "residuals": self.residuals.tolist(),
+            "trace": self.trace.to_dict(),
+            "least_rank": self.least_rank,
+            "probes": len(self.probes),
+            "steps": list(self.steps),
+            "products": self.products,
+            "seed": self.seed,
+        }
 
     @property
     def steps(self) -> tuple[int, int]:

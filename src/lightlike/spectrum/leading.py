@@ -18,16 +18,19 @@ A cluster is so bounded by the gap behind it. Products that are off by up to η 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightlike.results import Result, fields_of
+
 Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Leading:
+class Leading(Result):
     """The largest eigenvalues of a symmetric positive semi-definite matrix, and their vectors.
 
     Attributes:
@@ -57,6 +60,18 @@ class Leading:
     tolerance: float
     products: int
     reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON; all but the vectors."""
+        return fields_of(self, "eigenvectors")
+
+    def _records(self) -> list[dict[str, Any]]:
+        columns = (self.eigenvalues, self.residuals, self.errors, self.converged)
+        names = "eigenvalue", "residual", "error", "converged"
+        return [
+            dict(zip(names, row, strict=True))
+            for row in zip(*(column.tolist() for column in columns), strict=True)
+        ]
 
     @property
     def largest(self) -> float:

@@ -291,7 +291,7 @@ class Spectrum(Result):
     def to_dict(self) -> dict[str, Any]:
         """Eigenvalues and what is known of them, in plain Python types."""
         names = ("eigenvalues", "trace", "shape", "kind", "method", "reason", "floor", "residue",
-                 "rank_bounds", "tolerance", "precision")  # fmt: skip
+                 "rank_bounds", "tolerance", "precision", "whole")  # fmt: skip
         return {name: plain(getattr(self, name)) for name in names}
 
     def _records(self) -> list[dict[str, Any]]:
