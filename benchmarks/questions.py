@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from cases import Case, digits_mlp
+from cases import Case, mlp
 from machine import machine, versions
 from rich.console import Console
 from rich.table import Table
@@ -76,7 +76,7 @@ def answers(F: ll.Fisher, above: float) -> Answers:
 
 def prepare(way: Callable[[Case], object], small: bool) -> Callable[[], object]:
     """For the measurement of memory."""
-    return partial(way, digits_mlp(20) if small else digits_mlp())
+    return partial(way, mlp(20) if small else mlp())
 
 
 def contenders(case: Case) -> list[Contender]:
@@ -181,7 +181,7 @@ def main(
         torch.set_num_threads(threads)
     console = Console()
     console.width = max(console.width, 100)
-    figures = measure(digits_mlp(), repeats, console)
+    figures = measure(mlp(), repeats, console)
     show(figures, console)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
