@@ -203,3 +203,9 @@ def test_as_a_frame(measured):
     frame = ll.compare(measured).to_frame()
     assert list(frame.index) == [e.name for e in ll.compare(measured).entries]
     assert float(frame["total"].iloc[0]) == ll.compare(measured).best.total
+
+
+def test_sketches_are_not_compared_with_whole_measurements(measured):
+    sketched = made(net(4), method=ll.Sketch(draws=1))
+    with pytest.raises(ComparisonError, match="row sketches"):
+        ll.compare({"whole": measured["net 2"], "sketched": sketched})

@@ -215,8 +215,8 @@ PER_PARAMETER = ll.priors.PerParameter(torch.linspace(0.1, 2, 43))
         (lambda: MEASURED, {"observations": 0}, ChoiceError, "observations=0"),
         (lambda: MEASURED, {"observations": 2.5}, ChoiceError, "observations=2.5"),
         (lambda: MEASURED, {"observations": True}, ChoiceError, "observations=True"),
-        (lambda: made(method="sketch"), {"prior": 2.0}, MissingError, "sketches"),
-        (lambda: made(method="sketch"), {"tolerance": 1e-3}, MissingError, "sketches"),
+        (lambda: made(method="sketch"), {"prior": 2.0}, MissingError, "by .sketch"),
+        (lambda: made(method="sketch"), {"tolerance": 1e-3}, MissingError, "by .sketch"),
     ],
 )  # fmt: skip
 def test_what_is_not_kept_is_not_guessed(m, asked, error, says):
@@ -262,3 +262,14 @@ def test_comparisons():
         ll.compare({"a": pair["a"], "b": wide})
     with pytest.raises(ComparisonError, match="as if it had 99"):
         ll.compare({"a": MEASURED, "b": ll.reanalyse(wide, observations=99)})
+
+
+def test_what_was_counted_at_another_tolerance_is_left_out():
+    m = made(explain=True)
+    found = ll.reanalyse(m, tolerance=0.1)
+    assert int(found.dimension) < int(m.dimension)
+    assert found.dimension.bound != "symmetries"
+    assert found.explanation is None
+    assert all(layer.dimension is None for layer in found.layers)
+    assert [layer.trace for layer in found.layers] == [layer.trace for layer in m.layers]
+    assert ll.reanalyse(m, prior=2.0).explanation == m.explanation

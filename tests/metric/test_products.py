@@ -318,3 +318,17 @@ def test_the_model_and_random_states_are_left_alone(untouched):
             P.mv(nets.normal(F.shape[0], seed=2))
         F @ nets.normal(F.shape[0], seed=2)
     assert settings == (torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_saturated_softmax(seed):
+    """Products stay symmetric and as good as the metric, also where all of it is tiny."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    model[2].weight.data *= 1e4
+    F = ll.fisher(model, (X,), "categorical")
+    exact = F.root.metric()
+    found = F.products() @ torch.eye(F.shape[0], dtype=torch.float64)
+    assert float((found - exact).abs().max()) <= 1e-13 * float(exact.trace())
+    if float(exact.trace()) > 1e-100:
+        assert ll.density(F).trace.value == pytest.approx(float(exact.trace()), rel=1e-10)

@@ -59,6 +59,14 @@ def check_alike(name: str, first: Measurement, other: str, m: Measurement) -> No
             "They give code lengths for different kinds of labels, or under different noise.",
             "Measure both with the same likelihood.",
         )
+    drawn = ["sketch" in x.record for x in (first, m)]
+    if drawn[0] != drawn[1]:
+        raise ComparisonError(
+            f"One of {name!r} and {other!r} was measured by row sketches, the other was not.",
+            "A sketch's length is a lower bound in expectation: the bias could make the whole "
+            "difference.",
+            "Measure both by the same method.",
+        )
     forms = [x.record.get("approximation", {}).get("form", "exact") for x in (first, m)]
     if forms[0] != forms[1]:
         raise ComparisonError(

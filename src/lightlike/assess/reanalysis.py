@@ -41,6 +41,7 @@ def reanalyse(
         m: From `lightlike.measure` or `lightlike.load`.
         tolerance: Singular values s_k of A above this share of the largest count towards the
             dimension, and towards d in the split of the complexity; at least the measured one.
+            Layers' ranks, sources and saturation, counted at another one, are left out.
         prior: A variance σ², "evidence" for the one under which the labels are shortest, or
             `Isotropic` around the mean that was measured with. The displacement under it is
             ½ Σ_k (N λ_k q_k² − 2 p_k q_k − σ² p_k²) / (1 + N σ² λ_k), with q and p the projections
@@ -81,8 +82,12 @@ def reanalyse(
         return m
     checks = tuple(_checks(m, dimension, length.to("nats")))
     record = {**m.record, "tolerance": dimension.tolerance, "reanalysed": changed}
+    layers, explanation, saturation = m.layers, m.explanation, m.saturation
     if tolerance is not None:
         record["tolerance_from"] = "given"
+        # What was counted at the other tolerance would contradict the new dimension.
+        layers = [replace(layer, dimension=None) for layer in layers]
+        explanation, saturation = None, None
     if prior is not None:
         record["prior_digest"] = _digest(m, length)
     count = length.observations
@@ -91,6 +96,9 @@ def reanalyse(
         observations=count,
         dimension=dimension,
         length=length,
+        layers=layers,
+        explanation=explanation,
+        saturation=saturation,
         criteria=_criteria(m, dimension, count),
         record=record,
         checks=checks,
@@ -129,7 +137,7 @@ def _cut(m: Measurement, tolerance: float) -> Dimension:
         gap=gap,
         tolerance=float(tolerance),
         data_limited=d == rows < columns,
-        bound=m.dimension.bound,
+        bound="data" if rows < columns else "parameters",
     )
 
 
@@ -237,8 +245,8 @@ def _projections(m: Measurement) -> Projections:
 def _require_exact(m: Measurement, what: str) -> None:
     if m.spectrum.kind == "estimated" or m.length.name != "gaussian" or "sketch" in m.record:
         raise MissingError(
-            f"A {what} is not to be had from sketches.",
-            "Their averaged eigenvalues are not those that the lengths were made of.",
+            f"A {what} is not to be had from estimates by {m.spectrum.method!r}.",
+            "Their eigenvalues are not those that the lengths were made of.",
             "Measure again with these settings, or by an exact route.",
         )
 

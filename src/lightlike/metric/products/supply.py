@@ -133,12 +133,12 @@ class Supply:
         """
         problem = self.problem
         gap = abs(float((image * weighed).sum()) - float(found @ v))
-        allowed = self._tolerance * float(image.norm() * weighed.norm())
+        allowed = self._tolerance * norm(image) * norm(weighed)
         if gap <= allowed:
             return
         # Rounding is relative to the largest terms that met in the sums.
         unit = torch.finfo(problem.dtype)
-        allowed += 1e4 * unit.eps * float(found.norm() * v.norm())
+        allowed += 1e4 * unit.eps * norm(found) * norm(v)
         # Saturated outputs leave numbers that float32 cannot hold.
         allowed += problem.survey.rows**2 * problem.parameters * unit.tiny
         if not gap <= allowed:
@@ -201,3 +201,9 @@ class Supply:
             raise RefusedError(
                 f"{way.once} disagrees with ordinary differentiation (by {mistake:.2g})"
             )
+
+
+def norm(t: Tensor) -> float:
+    """‖t‖ in units of the largest entry, whose square may be too small for a float."""
+    unit = float(t.abs().max()) if t.numel() else 0.0
+    return unit * float((t / unit).norm()) if unit else 0.0

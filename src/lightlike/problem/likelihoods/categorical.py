@@ -78,8 +78,13 @@ class Categorical(Likelihood):
         return rows.scatter_(1, top, -rows.sum(1, keepdim=True))
 
     def weigh(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """The product p ∘ (x − pᵀx): (n, m), (n, m) -> (n, m)."""
+        """The product p ∘ (x − pᵀx): (n, m), (n, m) -> (n, m).
+
+        A shift of x changes nothing. By that of the most probable class, whose entry is 0 then, no
+        term cancels where the softmax is saturated.
+        """
         p = torch.softmax(outputs, -1)
+        x = x - x.gather(-1, outputs.argmax(-1, keepdim=True))
         return p * (x - (p * x).sum(-1, keepdim=True))
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
