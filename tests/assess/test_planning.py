@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import lightlike as ll
-from lightlike.assess import planning
+from lightlike.assess import passes, planning
 from lightlike.assess.planning import format_seconds, product_rate
 from lightlike.errors import CapacityError, ChoiceError, LightlikeError
 
@@ -132,6 +132,7 @@ def test_time_is_operations_over_the_rate(monkeypatch):
     times = {}
     for rate in (1e6, 1e9):
         monkeypatch.setattr(planning, "product_rate", lambda _, rate=rate: rate)
+        monkeypatch.setattr(planning, "pass_seconds", lambda _: 0.0)
         times[rate] = ll.plan(*case, method="metric", memory="1 GB")
     slow, fast = times[1e6], times[1e9]
     assert slow.seconds == pytest.approx(1000 * fast.seconds, rel=1e-12)
@@ -142,10 +143,32 @@ def test_time_is_operations_over_the_rate(monkeypatch):
     assert slow.seconds > (product + eigenvalues) / 1e6
     ranks = sum(2 * K * d**2 + 4 * 4 / 3 * d**3 for d in (30, 21))
     rows = 6 * K * D
-    # Rows are written out for the matrix, for the length, and once for each layer.
-    expected = product + eigenvalues + D**3 / 3 + 2 * rows + ranks + rows
+    # Rows are written out for the matrix, and once for the columns of each layer.
+    expected = product + eigenvalues + D**3 / 3 + rows + ranks + rows
     assert slow.seconds == pytest.approx(expected / 1e6, rel=1e-9)
     assert slow.time_of(slow.alternatives[0]) > slow.alternatives[0].operations / 1e6
+
+
+def test_rows_are_back_propagated_for_the_route_the_length_and_each_layer(monkeypatch):
+    monkeypatch.setattr(planning, "product_rate", lambda _: 1e30)
+    monkeypatch.setattr(planning, "pass_seconds", lambda _: 3.0)
+    case = problem(90, (4, 6, 3))
+    assert ll.plan(*case, memory="1 GB").seconds == pytest.approx(3.0 * (1 + 1 + 2))
+    p = ll.plan(*case, method="slq", memory="1 GB")
+    # 16 probes of 21 products, 10 leading vectors, 20 for the displacement; four passes of one row
+    # where an observation has two.
+    products = 16 * 21 + 5 * 10 + 20
+    assert p.seconds == pytest.approx(3.0 * 4 * products / 2)
+
+
+def test_a_pass_is_timed_by_one_backward_pass_of_the_first_batch(monkeypatch):
+    model, _, likelihood = problem(1, (4, 6, 3))
+    batches = [(torch.randn(n, 4), torch.arange(n) % 3) for n in (10, 10, 5)]
+    F = ll.fisher(model, batches, likelihood)
+    clock = iter([5.0, 5.5])
+    monkeypatch.setattr(passes.time, "perf_counter", lambda: next(clock))
+    # Half a second for ten samples: 1.25 for all 25 of them, for each of their two rows.
+    assert passes.pass_seconds(F.root) == pytest.approx(2 * 1.25)
 
 
 def test_the_rate_is_measured_once(monkeypatch):

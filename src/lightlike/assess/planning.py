@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from lightlike.assess.layers import layer_operations, worth_ranking
 from lightlike.assess.parts import Method, is_exact
+from lightlike.assess.passes import pass_seconds
 from lightlike.assess.probing import probing_route
 from lightlike.meter import format_seconds
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
@@ -63,8 +64,8 @@ class Plan(Result):
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
             the sketch and approximations, and in float64.
         memory: Peak bytes, estimated.
-        seconds: Time of the whole measurement, estimated from its operations and this machine's
-            matrix-product rate.
+        seconds: Time of the whole measurement, estimated from its operations, this machine's
+            matrix-product rate, and one timed backward pass.
         reason: What it would do, with the sizes.
         alternatives: Three other routes at most: those that fit before those that do not, exact
             ones before estimates, then the cheapest first.
@@ -76,8 +77,10 @@ class Plan(Result):
         dtype: "float64" or "float32".
         layers: How the inner products of each layer's rows would be made on the Gram route, with
             their share of its operations, in the order of the model.
-        beside: Operations of an exact measurement beside those of its route: the length, ranks of
-            layers where they are cheap, and rows back-propagated for both.
+        beside: Operations of an exact measurement beside those of its route: the length, and ranks
+            of layers where they are cheap.
+        passes: How often an exact measurement back-propagates all rows.
+        pass_seconds: How long that takes once, by one backward pass of the first batch.
         largest: Most observations of this kind that an exact route would fit in the budget, None if
             any number would.
     """
@@ -96,11 +99,21 @@ class Plan(Result):
     dtype: str = "float64"
     layers: tuple[LayerPlan, ...] = ()
     beside: float = 0.0
+    passes: int = 2
+    pass_seconds: float = 0.0
     largest: int | None = None
 
     def time_of(self, route: Route) -> float:
         """Seconds of a measurement by a route, estimated."""
-        return (route.operations + (self.beside if route.exact else 0.0)) / self.rate
+        if route.exact:
+            operations, passes = route.operations + self.beside, float(self.passes)
+        elif route.method == "slq":
+            # Products with the Fisher matrix are passes alone, in operations of the rows.
+            operations = 0.0
+            passes = route.operations / row_operations(self.rows, self.parameters)
+        else:
+            operations, passes = route.operations, 2.0 if route.method == "kronecker" else 1.0
+        return operations / self.rate + passes * self.pass_seconds
 
     def plot(self, ax: Any = None) -> Figure:
         """Memory of each route, under what may be used, as a figure.
@@ -206,24 +219,27 @@ def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Pla
         chosen = estimates[_name(method)]
     others = [r for r in (*exact, *estimates.values()) if r is not chosen]
     others.sort(key=lambda r: (not r.fits(budget), not r.exact, r.operations))
-    beside, rate = operations_beside(root, chosen, budget), product_rate(root.device)
-    return Plan(
+    beside, passes = work_beside(root, chosen)
+    found = Plan(
         method=chosen.method,
         exact=chosen.exact and F.problem.dtype == torch.float64,
         memory=chosen.memory,
-        seconds=(chosen.operations + (beside if chosen.exact else 0.0)) / rate,
+        seconds=0.0,
         reason=chosen.reason,
         alternatives=tuple(others[:ALTERNATIVES]),
         parameters=columns,
         observations=F.problem.survey.observations,
         rows=rows,
         budget=budget,
-        rate=rate,
+        rate=product_rate(root.device),
         dtype=name_of(F.problem.dtype),
         layers=layer_plans(root),
         beside=beside,
+        passes=passes,
+        pass_seconds=pass_seconds(root),
         largest=largest,
     )
+    return replace(found, seconds=found.time_of(chosen))
 
 
 def _name(method: Method) -> str:
@@ -244,15 +260,19 @@ def _estimates(root: Root, method: Method, budget: int) -> dict[str, Route]:
     return {route.method: route for route in found}
 
 
-def operations_beside(root: Root, route: Route, budget: int) -> float:
-    """Operations of an exact measurement that are not its route's: see `Plan.beside`."""
-    rows, columns = root.shape
-    backward = root.cost(budget).row_operations
-    # A factorisation and its triangular solves; on the Gram route rows are back-propagated for it.
-    length = min(rows, columns) ** 3 / 3 + backward
-    backward = backward if route.method == "gram" else 0.0
-    ranks = layer_operations(root.of_layer(name) for name in root.problem.selection.layers())
-    return length + backward + (ranks if worth_ranking(ranks, route.operations) else 0.0)
+def work_beside(root: Root, route: Route) -> tuple[float, int]:
+    """Operations of an exact measurement that are not its route's, and passes over the rows."""
+    layers = root.problem.selection.layers()
+    ranks = layer_operations(root.of_layer(name) for name in layers)
+    ranked = worth_ranking(ranks, route.operations)
+    # A factorisation gives the length; its products with A take rows anew, as each layer does.
+    length = min(root.shape) ** 3 / 3
+    return length + (ranks if ranked else 0.0), 2 + (len(layers) if ranked else 0)
+
+
+def row_operations(rows: int, columns: int) -> float:
+    """Operations that routes count for writing out A."""
+    return 6.0 * rows * columns
 
 
 def largest_exact(root: Root, budget: float, method: str = "auto") -> int | None:
