@@ -100,6 +100,7 @@ def test_help_in_a_narrow_terminal_without_letters(spoken, command):
     assert (code, err) == (0, b"")
     assert out.isascii()
     assert b"Usage" in out
+    assert (b"143" in out) == (not command)
 
 
 @given(st.text(alphabet=" ab—×λ\n", max_size=300), st.integers(20, 60))

@@ -38,6 +38,20 @@ Observations = Annotated[
 NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
 
 
+MAIN_HELP = """Dimension, Fisher spectrum and description length of PyTorch networks.
+
+Results go to stdout, plans, progress and errors to stderr.
+
+\b
+Exit codes:
+  0    done
+  1    the input cannot be measured; stderr says why and what to do
+  2    the command was misused
+  3    a check of `diagnose` failed
+  130  interrupted (Ctrl-C)
+  143  terminated (SIGTERM)
+"""
+
 MEASURE_HELP = """Measure the model and data that a run file names.
 
 What it will do, how long that takes and in how much memory is told on stderr first, and progress
@@ -74,6 +88,6 @@ weights = "step-*.safetensors"        # or a list of files
 out = "history.jsonl"                 # optional, beside the run file
 rotation = 3                          # optional: leading directions to follow
 
-The step is the last number in each file's name, or its place where the names have none. `show`,
-`report` and `diagnose` read results; `show` and `report` read histories too.
+The step is the last number in each file's name, or its place where the names have none. Lengths
+are in nats. `show` and `report` take the history that is written.
 """

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from lightlike.arguments import (
+    MAIN_HELP,
     MEASURE_HELP,
     NO_PROGRESS,
     TRACK_HELP,
@@ -64,7 +65,7 @@ app = typer.Typer(
 FAILED, INTERRUPTED, TERMINATED = 3, 130, 143
 
 
-@app.callback()
+@app.callback(help=MAIN_HELP)
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
