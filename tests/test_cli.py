@@ -206,7 +206,7 @@ def test_unexpected_errors_get_one_paragraph_too(folder, capsys, monkeypatch):
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr("lightlike.cli.measure_model", fail)
-    assert "unexpected ZeroDivisionError" in refused(capsys, "measure", write_run(folder))
+    assert "unexpected ZeroDivisionError" in refused(capsys, "measure", write_run(folder), "-q")
     monkeypatch.setattr(sys, "argv", ["lightlike", "--debug", "measure", str(write_run(folder))])
     with pytest.raises(ZeroDivisionError):
         main()

@@ -4,6 +4,9 @@ Exit codes: 0 done; 1 the input cannot be measured (one paragraph on stderr says
 do); 2 the command was misused; 3 a check of `diagnose` failed; 130 interrupted (Ctrl-C); 143
 terminated (SIGTERM). A measurement that was stopped goes on where it was when the same command is
 given again.
+
+Where stdout or stderr is a terminal, long lines are folded to its width (COLUMNS overrides it);
+letters that its encoding lacks are written in ASCII.
 """
 
 from __future__ import annotations
@@ -13,10 +16,27 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lightlike.arguments import (
+    MAIN_HELP,
+    MEASURE_HELP,
+    NO_PROGRESS,
+    TRACK_HELP,
+    AsJson,
+    Dtype,
+    Files,
+    Observations,
+    Out,
+    PresetName,
+    PriorText,
+    RunFile,
+    Tolerance,
+    Units,
+    Variance,
+)
 from lightlike.assess.comparison import Comparison
 from lightlike.assess.comparison import compare as compare_results
 from lightlike.assess.diagnosis import diagnose as diagnose_result
@@ -24,12 +44,16 @@ from lightlike.assess.history import History, read_history
 from lightlike.assess.measure import measure as measure_model
 from lightlike.assess.measurement import Measurement, load
 from lightlike.assess.noisy import measure_with_noise
-from lightlike.assess.planning import plan as plan_model
+from lightlike.assess.planning import Plan
+from lightlike.assess.presets import check_preset, settle
 from lightlike.assess.reanalysis import reanalyse
+from lightlike.console import adapt, echo
 from lightlike.demos import demo as run_demo
 from lightlike.errors import ComparisonError, LightlikeError, StoreError
 from lightlike.present.report import report as write_report
-from lightlike.runfile import read_run
+from lightlike.results import Result
+from lightlike.runfile import Run, read_run
+from lightlike.runfile.following import follow
 from lightlike.store import check_replaceable
 
 app = typer.Typer(
@@ -40,55 +64,8 @@ app = typer.Typer(
 
 FAILED, INTERRUPTED, TERMINATED = 3, 130, 143
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Out = Annotated[Path | None, typer.Option(help="File to write the result to.")]
-RunFile = Annotated[Path, typer.Argument(help="A TOML run file; see `lightlike measure --help`.")]
-Dtype = Annotated[
-    str | None,
-    typer.Option(help="float64, or float32: faster, for large eigenvalues; as in the run file."),
-]
-Files = Annotated[list[Path], typer.Argument(help="Result files of `measure`.")]
-PriorText = Annotated[
-    str | None,
-    typer.Option(
-        "--prior", help="In place of the run file's, written as there: 0.1, evidence, '{ ... }'."
-    ),
-]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(help="Singular values above this share of the largest count as dimensions."),
-]
-Variance = Annotated[
-    str | None, typer.Option(help="Of an isotropic prior around the same mean; or 'evidence'.")
-]
-Units = Annotated[str | None, typer.Option(help="nats or bits.")]
-Observations = Annotated[
-    int | None, typer.Option(help="The length as if there were so many observations.")
-]
-NO_PROGRESS = typer.Option("--quiet", "-q", help="No progress on stderr.")
 
-
-MEASURE_HELP = """Measure the model and data that a run file names.
-
-\b
-[model]
-factory = "package.module:function"   # returns the module
-weights = "weights.safetensors"       # optional
-arguments = { width = 32 }            # optional, of the factory
-[data]
-factory = "package.module:function"   # returns (x, y), a DataLoader, ...
-[measure]
-likelihood = "categorical"            # or { name = "gaussian", variance = 0.1 }, or "evidence"
-prior = { variance = "evidence" }     # optional; variance 1 unless given; or one of:
-#   { name = "per_layer", variance = { "0" = 0.1, ".*" = "evidence" }, mean = "w.safetensors" }
-#   { name = "from_initialisation", constants = 0.01, fresh = true }
-#   { name = "per_parameter", variance = { "0.weight" = 0.1, "0.bias" = 0.2 } }
-out = "result.safetensors"            # optional, beside the run file
-# optional too: parameters, method, units, memory, seed, layers, dtype, explain, saturation
-"""
-
-
-@app.callback()
+@app.callback(help=MAIN_HELP)
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
@@ -108,7 +85,7 @@ def demo(
     show_result(result, as_json=as_json)
     if not as_json:
         held_out = result.record["held_out"]
-        typer.echo(
+        echo(
             f"held out     {held_out['accuracy']:.1%} of {held_out['observations']} digits right "
             f"({held_out['training_accuracy']:.1%} in training); written to {out}"
         )
@@ -121,15 +98,17 @@ def measure(
     out: Out = None,
     dtype: Dtype = None,
     prior: PriorText = None,
+    preset: PresetName = None,
     quiet: Annotated[bool, NO_PROGRESS] = False,
 ) -> None:
     """Measure the model and data that a run file names."""
     asked = read_run(run, prior)
-    options = {**asked.options, "progress": not quiet and "auto"}
+    options, foreseen = _settled(asked, dtype, preset)
     if out is not None:
         options["out"] = out
-    if dtype is not None:
-        options["dtype"] = dtype
+    if not quiet:
+        echo(str(foreseen), err=True)
+    options["progress"] = not quiet and "auto"
     if asked.fit_noise:
         result = measure_with_noise(asked.model, asked.data, **options)
     else:
@@ -138,14 +117,41 @@ def measure(
 
 
 @app.command()
-def plan(run: RunFile, dtype: Dtype = None) -> None:
+def plan(
+    run: RunFile, as_json: AsJson = False, dtype: Dtype = None, preset: PresetName = None
+) -> None:
     """Say what `measure` would do with a run file: route, memory, time; compute nothing large."""
-    asked = read_run(run)
-    kept = ("parameters", "method", "memory", "dtype")
-    options = {k: v for k, v in asked.options.items() if k in kept}
+    _, foreseen = _settled(read_run(run), dtype, preset)
+    _print(foreseen, as_json=as_json)
+
+
+@app.command(help=TRACK_HELP)
+def track(
+    run: RunFile,
+    as_json: AsJson = False,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="A file of weights or a pattern in quotes, in place of [track] weights."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The history to write, .jsonl.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a history there.")] = False,
+    prior: PriorText = None,
+    quiet: Annotated[bool, NO_PROGRESS] = False,
+) -> None:
+    """Measure saved weights of a training run one after the other."""
+    history, target = follow(read_run(run, prior), weights, out, force=force, quiet=quiet)
+    _print(history, as_json=as_json)
+    if not as_json:
+        echo(f"written to {target}")
+
+
+def _settled(asked: Run, dtype: str | None, preset: str | None) -> tuple[dict[str, Any], Plan]:
+    """The options of `measure` for a run file, and its plan."""
+    options = dict(asked.options)
     if dtype is not None:
         options["dtype"] = dtype
-    typer.echo(str(plan_model(asked.model, asked.data, asked.likelihood, **options)))
+    named = asked.preset if preset is None else check_preset(preset)
+    return settle(asked.model, asked.data, asked.likelihood, options, named)
 
 
 @app.command()
@@ -158,7 +164,19 @@ def show(
     observations: Observations = None,
     out: Out = None,
 ) -> None:
-    """Print a saved result, under other settings if asked; needs neither the model nor the data."""
+    """Print a saved result, under other settings if asked; needs neither the model nor the data.
+
+    Of a file ending in .jsonl, the history of a training run; that has no other settings.
+    """
+    if file.suffix == ".jsonl":
+        if (tolerance, prior_variance, units, observations, out) != (None,) * 5:
+            raise ComparisonError(
+                "Other settings were given with the history of a training run.",
+                "Only a single measurement can be re-analysed.",
+                "Give them to `lightlike track`'s run file, and track again.",
+            )
+        _print(read_history(file), as_json=as_json)
+        return
     if out is not None:
         check_replaceable(out)
     result = _again(file, tolerance, prior_variance, units, observations)
@@ -173,7 +191,7 @@ def diagnose(
 ) -> None:
     """List the checks of a saved result, failures first; exit code 3 if any failed."""
     result = diagnose_result(load(file))
-    typer.echo(json.dumps(result.to_dict()) if as_json else str(result))
+    _print(result, as_json=as_json)
     if not result.healthy:
         raise typer.Exit(FAILED)
 
@@ -186,7 +204,7 @@ def compare(
 ) -> None:
     """Sort saved results on the same data by description length; needs no model."""
     result = compare_results(_named(files), units=units)
-    typer.echo(json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result))
+    _print(result, as_json=as_json)
 
 
 @app.command()
@@ -225,7 +243,7 @@ def report(
     else:
         result = _again(files[0], *settings)
     write_report(result, out, overwrite=force)
-    typer.echo(f"written to {out}")
+    echo(f"written to {out}")
 
 
 def _again(
@@ -262,14 +280,21 @@ def _named(files: list[Path]) -> dict[str, Path]:
 
 def show_result(result: Measurement, *, as_json: bool) -> None:
     """Print a measurement on stdout."""
-    text = json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result)
-    typer.echo(text)
+    _print(result, as_json=as_json)
+
+
+def _print(result: Result, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), allow_nan=False))
+    else:
+        echo(str(result))
 
 
 def main() -> None:
     """Run the command line; errors become one paragraph and exit code 1, or a traceback."""
     # An exit lets a measurement save what it has, which the end of the process would not.
     before = signal.signal(signal.SIGTERM, _terminate)
+    adapt()
     try:
         _run(debug="--debug" in sys.argv[1:])
     finally:
@@ -282,24 +307,25 @@ def _run(*, debug: bool) -> None:
     except SystemExit as stop:
         if stop.code in (INTERRUPTED, TERMINATED):
             how = "interrupted" if stop.code == INTERRUPTED else "terminated"
-            sys.stderr.write(f"lightlike: {how}\n")
+            echo(f"lightlike: {how}", err=True)
         raise
     except LightlikeError as error:
         if debug:
             raise
-        sys.stderr.write(f"lightlike: {error}\n")
+        echo(f"lightlike: {error}", err=True)
         sys.exit(1)
     except OSError as error:
         if debug:
             raise
-        sys.stderr.write(f"lightlike: {error.strerror or error}; the output is not whole.\n")
+        echo(f"lightlike: {error.strerror or error}; the output is not whole.", err=True)
         sys.exit(1)
     except Exception as error:
         if debug:
             raise
-        sys.stderr.write(
+        echo(
             f"lightlike: unexpected {type(error).__name__}: {error}. This is a fault of lightlike "
-            "or of the model's code; nothing was written. Run again with --debug to see where.\n"
+            "or of the model's code; nothing was written. Run again with --debug to see where.",
+            err=True,
         )
         sys.exit(1)
 

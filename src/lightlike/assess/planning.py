@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from lightlike.assess.parts import Method
+from lightlike.assess.layers import layer_operations, worth_ranking
+from lightlike.assess.parts import Method, is_exact
+from lightlike.assess.passes import pass_seconds
 from lightlike.assess.probing import probing_route
 from lightlike.meter import format_seconds
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.kronecker.cost import approximation_route
-from lightlike.metric.kronecker.options import as_kronecker
+from lightlike.metric.kronecker.options import Kronecker, as_kronecker
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.results import Result
 from lightlike.spectrum.memory import format_bytes, resolve_memory
-from lightlike.spectrum.quadrature import as_quadrature
+from lightlike.spectrum.quadrature import Quadrature, as_quadrature
 from lightlike.spectrum.routes import Route, choose, routes
 from lightlike.spectrum.sketch import as_sketch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Alternatives that are told, and observations that count as any number of them.
+ALTERNATIVES, ANY = 3, 10**12
+# What the answer of a route is worth that does not take every row.
+WORTH = {"sketch": "estimated", "slq": "estimated", "kronecker": "approximate"}
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,11 @@ class Plan(Result):
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
             the sketch and approximations, and in float64.
         memory: Peak bytes, estimated.
-        seconds: Time, estimated from the operations and this machine's matrix-product rate.
+        seconds: Time of the whole measurement, estimated from its operations, this machine's
+            matrix-product rate, and one timed backward pass.
         reason: What it would do, with the sizes.
-        alternatives: The other routes, cheapest first.
+        alternatives: Three other routes at most: those that fit before those that do not, exact
+            ones before estimates, then the cheapest first.
         parameters: D.
         observations: N.
         rows: K.
@@ -67,6 +77,12 @@ class Plan(Result):
         dtype: "float64" or "float32".
         layers: How the inner products of each layer's rows would be made on the Gram route, with
             their share of its operations, in the order of the model.
+        beside: Operations of an exact measurement beside those of its route: the length, and ranks
+            of layers where they are cheap.
+        passes: How often an exact measurement back-propagates all rows.
+        pass_seconds: How long that takes once, by one backward pass of the first batch.
+        largest: Most observations of this kind that an exact route would fit in the budget, None if
+            any number would.
     """
 
     method: str
@@ -82,6 +98,22 @@ class Plan(Result):
     rate: float
     dtype: str = "float64"
     layers: tuple[LayerPlan, ...] = ()
+    beside: float = 0.0
+    passes: int = 2
+    pass_seconds: float = 0.0
+    largest: int | None = None
+
+    def time_of(self, route: Route) -> float:
+        """Seconds of a measurement by a route, estimated."""
+        if route.exact:
+            operations, passes = route.operations + self.beside, float(self.passes)
+        elif route.method == "slq":
+            # Products with the Fisher matrix are passes alone, in operations of the rows.
+            operations = 0.0
+            passes = route.operations / row_operations(self.rows, self.parameters)
+        else:
+            operations, passes = route.operations, 2.0 if route.method == "kronecker" else 1.0
+        return operations / self.rate + passes * self.pass_seconds
 
     def plot(self, ax: Any = None) -> Figure:
         """Memory of each route, under what may be used, as a figure.
@@ -111,17 +143,15 @@ class Plan(Result):
         return [first] + [
             {
                 "method": route.method, "chosen": False, "exact": route.exact,
-                "seconds": route.operations / self.rate, "memory": route.memory,
+                "seconds": self.time_of(route), "memory": route.memory,
                 "fits": route.fits(self.budget), "reason": route.reason,
             }
             for route in self.alternatives
         ]  # fmt: skip
 
     def __str__(self) -> str:
-        worth = "exact, every row whitened" if self.exact else "estimated"
-        if self.method == "kronecker":
-            worth = "approximate"
-        elif not self.exact and self.method not in ("sketch", "slq"):
+        worth = "exact, every row whitened" if self.exact else WORTH.get(self.method, "")
+        if not worth:
             worth = f"every row whitened, in {self.dtype}: large eigenvalues, with their error"
         lines = [
             f"D = {self.parameters:,} parameters, N = {self.observations:,} observations, "
@@ -130,6 +160,8 @@ class Plan(Result):
             f"cost     {format_seconds(self.seconds)}, {format_bytes(self.memory)} of "
             f"{format_bytes(self.budget)}",
         ]
+        most = "any number of" if self.largest is None else f"at most {self.largest:,}"
+        lines.append(f"exact    with {most} observations, in this memory")
         if self.method == "gram" and self.layers:
             orders: dict[str, float] = {}
             for layer in self.layers:
@@ -137,12 +169,11 @@ class Plan(Result):
             ranked = sorted(orders.items(), key=lambda item: -item[1])
             lines.append("layers   by " + ", ".join(f"{k} ({v:.0%})" for k, v in ranked))
         for route in self.alternatives:
-            fits = "" if route.exact else "; estimated"
-            fits += "" if route.fits(self.budget) else "; does not fit"
+            worth = WORTH.get(route.method, "exact" if self.dtype == "float64" else self.dtype)
             lines.append(
                 f"or       {route.method}: {route.reason}, "
-                f"{format_seconds(route.operations / self.rate)}, "
-                f"{format_bytes(route.memory)}{fits}"
+                f"{format_seconds(self.time_of(route))}, {format_bytes(route.memory)}; {worth}"
+                + ("" if route.fits(self.budget) else "; does not fit")
             )
         return "\n".join(lines)
 
@@ -159,53 +190,112 @@ def plan(
 ) -> Plan:
     """What `measure` would do with these arguments: route, exactness, memory and time.
 
-    Evaluates the model once on all data and once backwards on the first batch; nothing large is
-    allocated.
+    Evaluates the model once on all data and once backwards on the first batch, and times one matrix
+    product; nothing large is allocated.
 
     Raises:
-        CapacityError: if no exact route fits; it names the sizes and the ways out.
+        CapacityError: if no exact route fits; it names the sizes, the largest number of
+            observations that would fit, and the ways out.
     """
     return plan_for(fisher(model, data, likelihood, parameters, dtype=dtype), method, memory)
 
 
 def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Plan:
-    """The plan for a Fisher matrix."""
+    """The plan for a Fisher matrix.
+
+    Raises:
+        CapacityError: as `plan`.
+    """
     root = F.root
     budget = resolve_memory(memory)
     rows, columns = root.shape
-    candidates = routes(rows, columns, root.cost(budget))
-    sketch, kronecker, probed = as_sketch(method), as_kronecker(method), as_quadrature(method)
-    if sketch is not None:
-        estimate: Route | None = sketch_route(root, sketch, budget)
+    exact = routes(rows, columns, root.cost(budget))
+    largest = largest_exact(root, budget)
+    estimates = _estimates(root, method, budget)
+    if is_exact(method):
+        most = largest if method == "auto" else largest_exact(root, budget, str(method))
+        chosen = choose(exact, str(method), budget, estimates.get("sketch"), most)
     else:
-        estimate = sketch_that_fits(root, budget)
-    if kronecker is not None:
-        chosen = approximation_route(root, kronecker)
-        candidates.append(chosen)
-    elif probed is not None:
-        chosen = probing_route(root, probed)
-        candidates.append(chosen)
-    elif isinstance(method, str) and sketch is None:
-        chosen = choose(candidates, method, budget, estimate)
-    elif estimate is not None:
-        chosen = estimate
-    candidates += [estimate] if estimate is not None else []
-    rate = product_rate(root.device)
-    return Plan(
+        chosen = estimates[_name(method)]
+    others = [r for r in (*exact, *estimates.values()) if r is not chosen]
+    others.sort(key=lambda r: (not r.fits(budget), not r.exact, r.operations))
+    beside, passes = work_beside(root, chosen)
+    found = Plan(
         method=chosen.method,
         exact=chosen.exact and F.problem.dtype == torch.float64,
         memory=chosen.memory,
-        seconds=chosen.operations / rate,
+        seconds=0.0,
         reason=chosen.reason,
-        alternatives=tuple(r for r in candidates if r is not chosen),
+        alternatives=tuple(others[:ALTERNATIVES]),
         parameters=columns,
         observations=F.problem.survey.observations,
         rows=rows,
         budget=budget,
-        rate=rate,
+        rate=product_rate(root.device),
         dtype=name_of(F.problem.dtype),
         layers=layer_plans(root),
+        beside=beside,
+        passes=passes,
+        pass_seconds=pass_seconds(root),
+        largest=largest,
     )
+    return replace(found, seconds=found.time_of(chosen))
+
+
+def _name(method: Method) -> str:
+    """The route of a method that is an estimate."""
+    if as_sketch(method) is not None:
+        return "sketch"
+    return "kronecker" if as_kronecker(method) is not None else "slq"
+
+
+def _estimates(root: Root, method: Method, budget: int) -> dict[str, Route]:
+    """The routes that do not take every row, with the options that are asked for if any are."""
+    sketch, kronecker, probed = as_sketch(method), as_kronecker(method), as_quadrature(method)
+    drawn = sketch_that_fits(root, budget) if sketch is None else sketch_route(root, sketch, budget)
+    found = [drawn] if drawn is not None else []
+    found.append(approximation_route(root, kronecker or Kronecker()))
+    if probed is not None or root.problem.dtype == torch.float64:
+        found.append(probing_route(root, probed or Quadrature()))
+    return {route.method: route for route in found}
+
+
+def work_beside(root: Root, route: Route) -> tuple[float, int]:
+    """Operations of an exact measurement that are not its route's, and passes over the rows."""
+    layers = root.problem.selection.layers()
+    ranks = layer_operations(root.of_layer(name) for name in layers)
+    ranked = worth_ranking(ranks, route.operations)
+    # A factorisation gives the length; its products with A take rows anew, as each layer does.
+    length = min(root.shape) ** 3 / 3
+    return length + (ranks if ranked else 0.0), 2 + (len(layers) if ranked else 0)
+
+
+def row_operations(rows: int, columns: int) -> float:
+    """Operations that routes count for writing out A."""
+    return 6.0 * rows * columns
+
+
+def largest_exact(root: Root, budget: float, method: str = "auto") -> int | None:
+    """Most observations that an exact route, or one of them, fits; None if any number do.
+
+    They have as many rows each as the present ones, and come in batches of the same size.
+    """
+    rank, columns = root.problem.survey.rank, root.shape[1]
+
+    def fits(observations: int) -> bool:
+        rows = observations * rank
+        found = routes(rows, columns, root.cost(budget, rows))
+        return any(r.fits(budget) for r in found if method in ("auto", r.method))
+
+    if fits(ANY):
+        return None
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def layer_plans(root: Root) -> tuple[LayerPlan, ...]:
@@ -217,8 +307,12 @@ def layer_plans(root: Root) -> tuple[LayerPlan, ...]:
     )
 
 
+@cache
 def product_rate(device: torch.device, size: int = 768) -> float:
-    """Float64 operations a second of a matrix product on a device, the best of three tries."""
+    """Float64 operations a second of a matrix product on a device, the best of three tries.
+
+    Measured once in a process, in less than a tenth of a second on most machines.
+    """
     a = torch.ones(size, size, dtype=torch.float64, device=device)
     best = float("inf")
     for _ in range(3):

@@ -77,10 +77,21 @@ def routes(rows: int, columns: int, cost: Cost) -> list[Route]:
     return sorted(found, key=lambda route: route.operations)
 
 
-def choose(candidates: list[Route], method: str, budget: int, sketch: Route | None = None) -> Route:
+def choose(
+    candidates: list[Route],
+    method: str,
+    budget: int,
+    sketch: Route | None = None,
+    most: int | None = None,
+) -> Route:
     """The cheapest exact route that fits, or the one asked for.
 
-    The sketch is never chosen; if nothing exact fits, the error names it.
+    Args:
+        candidates: The exact routes, cheapest first.
+        method: "auto", or one of them.
+        budget: Bytes.
+        sketch: Never chosen; if nothing exact fits, the error names it.
+        most: Observations that some exact route would fit, for the error.
 
     Raises:
         ChoiceError: for an unknown method.
@@ -98,9 +109,10 @@ def choose(candidates: list[Route], method: str, budget: int, sketch: Route | No
         estimate = (
             f" Or estimate with method='sketch': {sketch.reason}, in {format_bytes(sketch.memory)}."
         )
+    fewer = f"at most {most:,} observations" if most else "fewer observations"
     raise CapacityError(
         f"No exact route fits in {format_bytes(budget)}: {needs}.",
         "Going on would swap or be killed half-way.",
-        "Measure fewer observations (K falls in proportion), select fewer parameters with "
+        f"Measure {fewer} (K falls in proportion), select fewer parameters with "
         f"parameters=..., or raise memory=... if more is there.{estimate}",
     )
