@@ -34,6 +34,8 @@ class Operator:
         # An operator that computes in lower precision inside says so.
         self.precision = float(getattr(matrix, "precision", EPS))
         self.products = 0
+        # The largest stretch seen: products are in error by rounding of that, along any vector.
+        self.largest = 0.0
 
     def __matmul__(self, block: Tensor) -> Tensor:
         """F X for a block (n, c), float64.
@@ -49,6 +51,8 @@ class Operator:
                 "Every number from it would be so too.",
                 "Look for outputs or derivatives of the model that overflow.",
             )
+        stretch = found.norm(dim=0) / block.norm(dim=0).clamp_min(1e-300)
+        self.largest = max(self.largest, float(stretch.max()) if stretch.numel() else 0.0)
         return found
 
 

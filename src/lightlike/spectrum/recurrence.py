@@ -17,6 +17,8 @@ from lightlike.spectrum.tridiagonal import NOISE, Measure
 
 # Share of ‖F‖ by which ⟨v, F w⟩ and ⟨F v, w⟩ may differ.
 ASYMMETRY = 1e-4
+# What rounding leaves of the largest stretch along vectors that have no part in it is no less.
+REMAINS = 1e-10
 
 
 class Recurrence:
@@ -103,9 +105,8 @@ class Recurrence:
         expected = torch.zeros_like(coefficients[:, :m])
         expected[:, -1] = torch.where(self.live, before, 0.0)
         off = (coefficients[:, :m] - expected).abs().amax(1)
-        worst = (
-            float((off / self.scale.clamp_min(1e-300))[self.live].max()) if self.live.any() else 0.0
-        )
+        scale = self.scale.clamp_min(max(1e-300, REMAINS * self.operator.largest))
+        worst = float((off / scale)[self.live].max()) if self.live.any() else 0.0
         if worst > ASYMMETRY:
             raise EstimateError(
                 f"The matrix is not symmetric: ⟨v, F w⟩ and ⟨F v, w⟩ differ by {worst:.2g} of it.",
