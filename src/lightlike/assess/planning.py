@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lightlike.assess.parts import Method
+from lightlike.assess.leading import leading_route
+from lightlike.assess.parts import Method, check_method
 from lightlike.assess.probing import probing_route
 from lightlike.meter import format_seconds
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
@@ -22,6 +23,7 @@ from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.results import Result
 from lightlike.spectrum.memory import format_bytes, resolve_memory
+from lightlike.spectrum.partial import as_lanczos
 from lightlike.spectrum.quadrature import as_quadrature
 from lightlike.spectrum.routes import Route, choose, routes
 from lightlike.spectrum.sketch import as_sketch
@@ -52,7 +54,7 @@ class Plan(Result):
     """The route that a measurement would take, and the others.
 
     Attributes:
-        method: "gram", "metric", "svd", "sketch", "kronecker" or "slq".
+        method: "gram", "metric", "svd", "sketch", "kronecker", "slq" or "lanczos".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
             the sketch and approximations, and in float64.
         memory: Peak bytes, estimated.
@@ -121,6 +123,8 @@ class Plan(Result):
         worth = "exact, every row whitened" if self.exact else "estimated"
         if self.method == "kronecker":
             worth = "approximate"
+        elif self.method == "lanczos":
+            worth = "certain bounds"
         elif not self.exact and self.method not in ("sketch", "slq"):
             worth = f"every row whitened, in {self.dtype}: large eigenvalues, with their error"
         lines = [
@@ -170,11 +174,13 @@ def plan(
 
 def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Plan:
     """The plan for a Fisher matrix."""
+    check_method(method)
     root = F.root
     budget = resolve_memory(memory)
     rows, columns = root.shape
     candidates = routes(rows, columns, root.cost(budget))
     sketch, kronecker, probed = as_sketch(method), as_kronecker(method), as_quadrature(method)
+    leading = as_lanczos(method)
     if sketch is not None:
         estimate: Route | None = sketch_route(root, sketch, budget)
     else:
@@ -184,6 +190,9 @@ def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Pla
         candidates.append(chosen)
     elif probed is not None:
         chosen = probing_route(root, probed)
+        candidates.append(chosen)
+    elif leading is not None:
+        chosen = leading_route(root, leading)
         candidates.append(chosen)
     elif isinstance(method, str) and sketch is None:
         chosen = choose(candidates, method, budget, estimate)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightlike.errors import choice_error
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.lanczos import lanczos
 from lightlike.spectrum.leading import Leading
@@ -16,6 +18,49 @@ from lightlike.spectrum.operator import Factor
 from lightlike.spectrum.spectrum import Spectrum
 
 COUNT, TOLERANCE = 20, 1e-7
+
+
+@dataclass(frozen=True)
+class Lanczos:
+    """How leading eigenvalues are computed one by one, see `lightlike.lanczos`.
+
+    Given as `method`, or "lanczos" for the defaults.
+
+    Args:
+        count: How many.
+        tolerance: Bound on the error of each, relative to λ_1.
+        block: Vectors at once.
+        chance: Probability that is allowed of an eigenvalue having been missed.
+        maximum: Products at most; 1,000 + 100 · count unless given.
+
+    Raises:
+        ChoiceError: if a number is out of range.
+    """
+
+    count: int = COUNT
+    tolerance: float = TOLERANCE
+    block: int = 1
+    chance: float = 1e-6
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("count", "block", "maximum"):
+            value = getattr(self, name)
+            if name == "maximum" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise choice_error(name, value, ["a whole number from 1 up"])
+        if not 1e-14 <= self.tolerance < 1.0:
+            raise choice_error("tolerance", self.tolerance, ["a number from 1e-14 to below 1"])
+        if not 0.0 < self.chance < 1.0:
+            raise choice_error("chance", self.chance, ["a probability above 0 and below 1"])
+
+
+def as_lanczos(method: Any) -> Lanczos | None:
+    """The search for leading eigenvalues that a `method` means, if it means one."""
+    if isinstance(method, Lanczos):
+        return method
+    return Lanczos() if method == "lanczos" else None
 
 
 @runtime_checkable
