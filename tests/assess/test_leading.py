@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import lightlike as ll
+from lightlike.assess.parts import METHODS
 from lightlike.errors import ChoiceError, MissingError, PriorError, UndefinedError
 from oracles import networks as nets
 from oracles.reference import whitened
@@ -162,3 +163,44 @@ def test_plans():
     assert (plan.method, plan.exact) == ("lanczos", False)
     assert "7 largest eigenvalues" in str(plan)
     assert "certain bounds" in str(plan)
+
+
+def fisher():
+    return ll.fisher(network(), (X, Y), "categorical")
+
+
+def test_spectrum_and_dimension_by_leading_eigenvalues(exact):
+    F, options = fisher(), ll.Lanczos(count=12)
+    s = ll.spectrum(F, options)
+    assert torch.equal(s.eigenvalues, ll.spectrum(F, "lanczos", count=12).eigenvalues)
+    assert torch.allclose(s.eigenvalues, exact.spectrum.eigenvalues[:12], rtol=1e-6)
+    d = ll.dimension(F, options)
+    assert (d.lower, d.upper, d.kind) == (12, 94, "certified")
+    above = 0.5 * float(exact.spectrum.eigenvalues[4:6].sum())
+    assert int(ll.dimension(F, options, above=above)) == 5
+    with pytest.raises(ChoiceError, match="count"):
+        ll.spectrum(F, options, count=3)
+
+
+@pytest.mark.parametrize("method", ["slq", ll.Quadrature(probes=4)])
+@pytest.mark.parametrize("question", [ll.spectrum, ll.dimension])
+def test_quadrature_is_no_spectrum(question, method):
+    with pytest.raises(ChoiceError, match=r"'lanczos'.*lightlike\.density.*'slq'"):
+        question(fisher(), method)
+
+
+def test_each_kind_of_matrix_lists_its_own_methods():
+    F = fisher()
+    for matrix, names in [
+        (F, {"auto", "gram", "metric", "svd", "lanczos", "sketch"}),
+        (F.root, {"auto", "gram", "metric", "svd", "lanczos"}),
+        (F.dense(), {"auto", "metric", "lanczos"}),
+    ]:
+        for method in ("guess", 3, None):
+            with pytest.raises(ChoiceError) as caught:
+                ll.spectrum(matrix, method)
+            choices = str(caught.value).split("Use one of: ")[1]
+            assert {name for name in METHODS if repr(name) in choices} == names
+    with pytest.raises(ChoiceError, match="'svd'") as caught:
+        F.decomposition("guess")
+    assert "sketch" not in str(caught.value)

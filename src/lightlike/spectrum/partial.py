@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -100,8 +100,7 @@ class Squared:
 
 def largest_of(
     F: Any,
-    count: int | None = None,
-    tolerance: float | None = None,
+    options: Lanczos | None = None,
     *,
     memory: int | float | str | None = None,
     seed: int = 0,
@@ -110,23 +109,21 @@ def largest_of(
 
     Args:
         F: A Fisher matrix, a root A, or any symmetric positive semi-definite matrix or operator.
-        count: How many; 20 unless given.
-        tolerance: Of each, relative to λ_1; 1e-7 unless given.
+        options: How many, how well, and so on.
         memory: For the basis.
         seed: Of the random vectors.
     """
-    count = COUNT if count is None else count
-    tolerance = TOLERANCE if tolerance is None else tolerance
+    options = options or Lanczos()
     root = F if isinstance(F, Factor) else F.root if isinstance(F, Rooted) else None
     operator, trace = F, None
     if root is not None:
         ready = F if root is not F else None
         if isinstance(F, Multiplying):
-            ready = F.products(expected=4 * count)
+            ready = F.products(expected=4 * options.count)
         operator = Squared(root, ready)
     elif isinstance(F, Tensor | np.ndarray):
         trace = float(torch.as_tensor(F).diagonal().double().sum())
-    found = lanczos(operator, count, tolerance=tolerance, memory=memory, seed=seed)
+    found = lanczos(operator, **asdict(options), memory=memory, seed=seed)
     shape = F.shape if root is None else root.shape
     return Spectrum(eigenvalues_of(found, shape, precision_of(operator), trace))
 
