@@ -77,8 +77,8 @@ def spectrum(
             "Stochastic quadrature gives no single eigenvalues, and so no spectrum and no rank.",
             "Its Ritz values are points of a density, not eigenvalues.",
             "Use method='lanczos' for the largest ones and bounds on the rank; "
-            "lightlike.density(F) for sums over eigenvalues and numbers above a bound; lightlike.measure(..., "
-            "method='slq') for a length.",
+            "lightlike.density(F) for sums over eigenvalues and numbers above a bound; "
+            "lightlike.measure(..., method='slq') for a length.",
         )
     sketch = as_sketch(method)
     if sketch is not None and isinstance(F, Sketchable):
