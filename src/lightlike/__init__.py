@@ -51,6 +51,7 @@ from lightlike.spectrum.density import Density
 from lightlike.spectrum.lanczos import lanczos
 from lightlike.spectrum.leading import Leading
 from lightlike.spectrum.nystrom import LowRank, nystrom
+from lightlike.spectrum.partial import Lanczos
 from lightlike.spectrum.quadrature import Quadrature
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum
@@ -71,6 +72,7 @@ __all__ = [
     "Fisher",
     "History",
     "Kronecker",
+    "Lanczos",
     "Leading",
     "LearningCoefficient",
     "Likelihood",

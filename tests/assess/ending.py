@@ -44,6 +44,9 @@ def measure(run, out):
     options = dict(run.get("options", {}))
     if variance := options.pop("variance", None):
         options["prior"] = ll.priors.Isotropic(variance)
+    for name in ("Quadrature", "Lanczos"):
+        if (given := options.pop(name, None)) is not None:
+            options["method"] = getattr(ll, name)(**given)
     model = net(run.get("net", "linear"))
     if options.pop("unequal", False):
         scale = {n: 0.5 + i for i, (n, _) in enumerate(model.named_parameters())}

@@ -245,11 +245,11 @@ def _entry(
 
 
 def paired_error(one: Measurement, other: Measurement) -> float:
-    """Standard error in nats of the difference of two lengths on the same observations."""
-    apart = _losses(one) - _losses(other)
+    """Standard error in nats of a difference of lengths; what bounds leave open counts as one."""
+    apart, lengths = _losses(one) - _losses(other), [m.length.to("nats") for m in (one, other)]
     n = len(apart)
     variance = n * float(apart.var(correction=1)) if n > 1 else math.inf
-    return math.sqrt(variance + sum(m.length.to("nats").stderr ** 2 for m in (one, other)))
+    return math.sqrt(variance + sum(x.stderr**2 + x.error**2 for x in lengths))
 
 
 def _losses(m: Measurement) -> Tensor:

@@ -16,7 +16,15 @@ from torch import nn
 from lightlike.assess.accounts import account_for, check_accounts
 from lightlike.assess.checks import examine
 from lightlike.assess.measurement import Measurement
-from lightlike.assess.parts import Method, Setting, is_exact, parts_by
+from lightlike.assess.parts import (
+    Method,
+    Setting,
+    check_method,
+    is_exact,
+    is_iterative,
+    is_resumed,
+    parts_by,
+)
 from lightlike.assess.stages import kept, open_checkpoint
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.criteria import criteria_of
@@ -70,14 +78,17 @@ def measure(
             a block-diagonal approximation, as an upper bound, and measures its error where that
             is cheap. "slq", or a `lightlike.Quadrature`, estimates it from products with Î alone:
             without bias, with a standard error, and with bounds on what quadrature leaves open.
+            "lanczos", or a `lightlike.Lanczos`, computes the largest eigenvalues and encloses it
+            in certain bounds by them and the exact diagonal.
         units: "nats" or "bits", for `length`.
         seed: Of sketches and probes, and recorded; nothing on the exact routes is random.
         progress: "auto", True or False; goes to stderr.
         out: Where to save the result. A long measurement also saves each of its stages, in
             a folder of that name and ".partial": after Ctrl-C, SIGTERM or a crash the same call
             goes on from there, with as many threads to the same bits. A Gram matrix goes on from
-            within, "metric" and "svd" from their eigenvalues, a sketch from the start. The folder
-            goes when the result is there.
+            within, "metric" and "svd" from their eigenvalues, "lanczos" from its basis, "slq" from
+            its last block of probes, a sketch and "kronecker" from the start. The folder goes when
+            the result is there.
         memory: What may be used, in bytes or as "8 GB".
         layers: Whether to measure the dimension of each layer; only if cheap unless given.
         dtype: "float64", whatever the model's own. "float32" takes less time and half the
@@ -99,6 +110,7 @@ def measure(
             and what to do.
     """
     check_units(units)
+    check_method(method)
     if out is not None:
         check_replaceable(out)
     prior = resolve_prior(prior)
@@ -118,12 +130,15 @@ def measure(
         "saturation": saturation,
     }
     setting = Setting(F, prior, resolved, seed, memory, layers, projections)
-    if out is None or not is_exact(method):
+    if out is None or not is_resumed(method):
         result = _measured(method, setting, asked, start)
         if out is not None:
             result.save(out)
         return result
-    checkpoint = open_checkpoint(out, problem, {"method": method, "memory": memory})
+    options = {"method": plain(method), "memory": memory}
+    if is_iterative(method):
+        options["seed"] = seed
+    checkpoint = open_checkpoint(out, problem, options)
     with kept(checkpoint, problem) as states:
         result = _measured(method, replace(setting, checkpoint=states), asked, start)
         result.save(out)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightlike.assess.approximating import approximation_notes, measure_approximation
+from lightlike.assess.iterations import Iterations
 from lightlike.assess.layers import LayerSummary
-from lightlike.assess.probing import measure_probes, probe_notes
+from lightlike.assess.leading import leading_notes, leading_route, measure_leading
+from lightlike.assess.probing import measure_probes, probe_notes, probing_route
 from lightlike.assess.sketching import measure_sketches, notes
 from lightlike.assess.stages import Stages, prior_tag
 from lightlike.checkpoint import Checkpoint
+from lightlike.errors import choice_error
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.description import DescriptionLength
 from lightlike.length.prior import Prior, ResolvedPrior
@@ -19,11 +22,14 @@ from lightlike.length.projections import Projections
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.options import Kronecker, as_kronecker
 from lightlike.spectrum.memory import resolve_memory
+from lightlike.spectrum.partial import Lanczos, as_lanczos
 from lightlike.spectrum.quadrature import Quadrature, as_quadrature
+from lightlike.spectrum.routes import EXACT, Route
 from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
 
-Method = str | Sketch | Kronecker | Quadrature
+METHODS = ("auto", *EXACT, "lanczos", "slq", "kronecker", "sketch")
+Method = str | Sketch | Kronecker | Quadrature | Lanczos
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,11 @@ class Setting:
         """Bytes that may be used."""
         return resolve_memory(self.memory)
 
+    def iterations(self, route: Route) -> Iterations:
+        """Where the iterations of a route keep their states."""
+        tag = prior_tag(self.prior, self.resolved)
+        return Iterations(self.F, self.memory, tag, route.memory, self.checkpoint)
+
 
 def parts_by(method: Method, setting: Setting) -> Parts:
     """The numbers by the route that a method means.
@@ -80,11 +91,31 @@ def parts_by(method: Method, setting: Setting) -> Parts:
     Raises:
         LightlikeError: as the route does; a ChoiceError for an unknown method.
     """
+    check_method(method)
     for options_of, route in ROUTES:
         options = options_of(method)
         if options is not None:
             return route(options, setting)
     return _by_rows(str(method), setting)
+
+
+def check_method(method: Method) -> None:
+    """Raise a ChoiceError for what no measurement is made by; it lists all that one is made by."""
+    if isinstance(method, Sketch | Kronecker | Quadrature | Lanczos):
+        return
+    if not isinstance(method, str) or method not in METHODS:
+        options = "Sketch, Kronecker, Quadrature or Lanczos"
+        raise choice_error("method", method, [*map(repr, METHODS), f"a lightlike.{options}"])
+
+
+def is_resumed(method: Method) -> bool:
+    """Whether a measurement by a method goes on from its states; others begin anew."""
+    return is_exact(method) or is_iterative(method)
+
+
+def is_iterative(method: Method) -> bool:
+    """Whether a method means iterations from random vectors, which depend on the seed."""
+    return as_quadrature(method) is not None or as_lanczos(method) is not None
 
 
 def is_exact(method: Method) -> bool:
@@ -134,11 +165,25 @@ def _by_approximation(options: Kronecker, setting: Setting) -> Parts:
 def _by_probes(options: Quadrature, setting: Setting) -> Parts:
     found = measure_probes(
         setting.F, setting.prior, options,
-        seed=setting.seed, memory=setting.budget, layers=setting.layers,
+        seed=setting.seed, layers=setting.layers,
+        iterations=setting.iterations(probing_route(setting.F.root, options)),
     )  # fmt: skip
     return Parts(
         found.spectrum, found.dimension, found.length, found.layers, (),
         {"quadrature": found.record}, probe_notes(found.record),
+        ranked=found.dimension.lower == found.dimension.upper,
+    )  # fmt: skip
+
+
+def _by_leading(options: Lanczos, setting: Setting) -> Parts:
+    found = measure_leading(
+        setting.F, setting.prior, options,
+        seed=setting.seed, layers=setting.layers,
+        iterations=setting.iterations(leading_route(setting.F.root, options)),
+    )  # fmt: skip
+    return Parts(
+        found.spectrum, found.dimension, found.length, found.layers, found.ways,
+        {"lanczos": found.record}, leading_notes(found.record),
         ranked=found.dimension.lower == found.dimension.upper,
     )  # fmt: skip
 
@@ -148,4 +193,5 @@ ROUTES: tuple[tuple[Callable[[Any], Any], Callable[[Any, Setting], Parts]], ...]
     (as_sketch, _by_sketches),
     (as_kronecker, _by_approximation),
     (as_quadrature, _by_probes),
+    (as_lanczos, _by_leading),
 )

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from lightlike.assess.layers import layer_operations, worth_ranking
-from lightlike.assess.parts import Method, is_exact
+from lightlike.assess.leading import leading_route
+from lightlike.assess.parts import Method, check_method, is_exact
 from lightlike.assess.passes import pass_seconds
 from lightlike.assess.probing import probing_route
 from lightlike.meter import format_seconds
@@ -25,6 +26,7 @@ from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.results import Result
 from lightlike.spectrum.memory import format_bytes, resolve_memory
+from lightlike.spectrum.partial import Lanczos, as_lanczos
 from lightlike.spectrum.quadrature import Quadrature, as_quadrature
 from lightlike.spectrum.routes import Route, choose, routes
 from lightlike.spectrum.sketch import as_sketch
@@ -35,7 +37,12 @@ if TYPE_CHECKING:
 # Alternatives that are told, and observations that count as any number of them.
 ALTERNATIVES, ANY = 3, 10**12
 # What the answer of a route is worth that does not take every row.
-WORTH = {"sketch": "estimated", "slq": "estimated", "kronecker": "approximate"}
+WORTH = {
+    "sketch": "estimated",
+    "slq": "estimated",
+    "kronecker": "approximate",
+    "lanczos": "certain bounds",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Plan(Result):
     """The route that a measurement would take, and the others.
 
     Attributes:
-        method: "gram", "metric", "svd", "sketch", "kronecker" or "slq".
+        method: "gram", "metric", "svd", "sketch", "kronecker", "slq" or "lanczos".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
             the sketch and approximations, and in float64.
         memory: Peak bytes, estimated.
@@ -206,6 +213,7 @@ def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Pla
     Raises:
         CapacityError: as `plan`.
     """
+    check_method(method)
     root = F.root
     budget = resolve_memory(memory)
     rows, columns = root.shape
@@ -246,17 +254,21 @@ def _name(method: Method) -> str:
     """The route of a method that is an estimate."""
     if as_sketch(method) is not None:
         return "sketch"
+    if as_lanczos(method) is not None:
+        return "lanczos"
     return "kronecker" if as_kronecker(method) is not None else "slq"
 
 
 def _estimates(root: Root, method: Method, budget: int) -> dict[str, Route]:
     """The routes that do not take every row, with the options that are asked for if any are."""
-    sketch, kronecker, probed = as_sketch(method), as_kronecker(method), as_quadrature(method)
+    sketch, kronecker = as_sketch(method), as_kronecker(method)
+    probed, leading = as_quadrature(method), as_lanczos(method)
     drawn = sketch_that_fits(root, budget) if sketch is None else sketch_route(root, sketch, budget)
     found = [drawn] if drawn is not None else []
     found.append(approximation_route(root, kronecker or Kronecker()))
     if probed is not None or root.problem.dtype == torch.float64:
         found.append(probing_route(root, probed or Quadrature()))
+        found.append(leading_route(root, leading or Lanczos()))
     return {route.method: route for route in found}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightlike.assess.iterations import Iterations
 from lightlike.assess.layers import LayerSummary
 from lightlike.errors import ChoiceError
 from lightlike.geometry.dimension import Dimension, dimension_of
@@ -73,7 +74,13 @@ def probing_route(root: Root, options: Quadrature) -> Route:
 
 
 def measure_probes(
-    F: Fisher, prior: Prior, options: Quadrature, *, seed: int, memory: int, layers: bool | None
+    F: Fisher,
+    prior: Prior,
+    options: Quadrature,
+    *,
+    seed: int,
+    layers: bool | None,
+    iterations: Iterations,
 ) -> ProbedParts:
     """The razor by quadrature, then the spectrum of Î itself where the prior's is another one.
 
@@ -87,13 +94,20 @@ def measure_probes(
             "The record would name a precision that no number has.",
             "Leave dtype='float64'.",
         )
+    memory = iterations.budget
     operator = FisherOperator(F, options.probes * options.steps, memory // 2)
-    razor = stochastic_razor(operator, prior, expand(F.problem), options, seed=seed, memory=memory)
+    run = iterations.run("quadrature-scaled", prior=True)
+    razor = stochastic_razor(
+        operator, prior, expand(F.problem), options,
+        seed=seed, memory=memory, state=run.state, keep=run.put,
+    )  # fmt: skip
     density = razor.density
     if not razor.prior.isotropic:
+        run = iterations.run("quadrature")
         density = quadrature(
-            operator, options, scale=float(F.problem.survey.observations), seed=seed, memory=memory
-        )
+            operator, options, scale=float(F.problem.survey.observations),
+            seed=seed, memory=memory, state=run.state, keep=run.put,
+        )  # fmt: skip
     spectrum = _spectrum(density, F)
     traces = layer_traces(operator, F.problem, density.vectors, options.probes, seed)
     operator.close()

@@ -23,6 +23,7 @@ from lightlike.length.information import tic
 from lightlike.length.optimum import doubts, told_of_limits
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
+from lightlike.spectrum.partial import Lanczos
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum as spectrum_of
 from lightlike.spectrum.spectrum import Spectrum
@@ -31,7 +32,7 @@ from lightlike.spectrum.spectrum import Spectrum
 @overload
 def dimension(
     F: Any,
-    method: str | Sketch = "auto",
+    method: str | Sketch | Lanczos = "auto",
     *,
     above: None = None,
     seed: int = 0,
@@ -40,11 +41,11 @@ def dimension(
 ) -> Dimension: ...
 @overload
 def dimension(
-    F: Any, method: str | Sketch = "auto", *, above: float, seed: int = 0
+    F: Any, method: str | Sketch | Lanczos = "auto", *, above: float, seed: int = 0
 ) -> SignificantDimension: ...
 def dimension(
     F: Any,
-    method: str | Sketch = "auto",
+    method: str | Sketch | Lanczos = "auto",
     *,
     above: float | None = None,
     seed: int = 0,
@@ -60,7 +61,8 @@ def dimension(
     Args:
         F: A Fisher matrix, a root A, or a symmetric matrix.
         method: As in `lightlike.spectrum`. A sketch bounds the rank by its own and min(D, K); of
-            the number above ε it gives an estimate without bounds.
+            the number above ε it gives an estimate without bounds. "lanczos" bounds both, and
+            decides the number above ε where the largest eigenvalues reach down to it.
         above: None for the rank, or ε ≥ 0, an absolute bound on eigenvalues of Î.
         seed: Of the sketch.
         certify: Whether to seek named null directions (`lightlike.explain`) and bound the rank from

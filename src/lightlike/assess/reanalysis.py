@@ -243,6 +243,12 @@ def _projections(m: Measurement) -> Projections:
 
 
 def _require_exact(m: Measurement, what: str) -> None:
+    if not m.spectrum.whole:
+        raise MissingError(
+            f"A {what} is not to be had from the {len(m.spectrum):,} largest eigenvalues.",
+            "All others are known by sums only, under the settings that were measured.",
+            "Measure again with these settings, or by an exact route.",
+        )
     if m.spectrum.kind == "estimated" or m.length.name != "gaussian" or "sketch" in m.record:
         raise MissingError(
             f"A {what} is not to be had from estimates by {m.spectrum.method!r}.",

@@ -265,25 +265,32 @@ class Stages:
     ) -> Decomposition:
         """The decomposition with the budget that what was saved was computed with."""
         problem, budget = self.F.problem, resolve_memory(memory)
-        checksums = list(problem.survey.checksums)
-        if checkpoint.resumed:
-            survey = checkpoint.get("survey")
-            then: Sequence[float] = [] if survey is None else survey[1]["checksums"]
-            if not problem.same(checksums, then):
-                checkpoint.reset(
-                    "What was saved is not used: the model's outputs are not what they were then, "
-                    "though its weights are."
-                )
-            elif survey is not None:
-                given = survey[1]["budget"]
-                decomposition = self.F.decomposition(method, given)
-                if memory is not None or decomposition.route.memory <= budget:
-                    return decomposition
-                checkpoint.reset(
-                    "What was saved is not used: less memory is available now than then."
-                )
-        checkpoint.put("survey", {}, {"checksums": checksums, "budget": budget})
+        given = same_outputs(checkpoint, problem)
+        if given is not None:
+            decomposition = self.F.decomposition(method, given)
+            if memory is not None or decomposition.route.memory <= budget:
+                return decomposition
+            checkpoint.reset("What was saved is not used: less memory is available now than then.")
+        facts = {"checksums": list(problem.survey.checksums), "budget": budget}
+        checkpoint.put("survey", {}, facts)
         return self.F.decomposition(method, budget)
+
+
+def same_outputs(checkpoint: Checkpoint, problem: Problem) -> int | None:
+    """The memory that what was saved was computed with, if the model's outputs are as then.
+
+    If they are not, nothing that was saved is kept.
+    """
+    survey = checkpoint.get("survey") if checkpoint.resumed else None
+    if checkpoint.resumed:
+        then: Sequence[float] = [] if survey is None else survey[1]["checksums"]
+        if not problem.same(list(problem.survey.checksums), then):
+            checkpoint.reset(
+                "What was saved is not used: the model's outputs are not what they were then, "
+                "though its weights are."
+            )
+            return None
+    return None if survey is None else int(survey[1]["budget"])
 
 
 def agrees(projections: Projections, length: DescriptionLength) -> bool:

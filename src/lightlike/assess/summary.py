@@ -95,8 +95,9 @@ def _spectrum(m: Measurement) -> str:
 
 
 def _bounded(m: Measurement) -> bool:
-    """Whether dimensions are from below: of a sketch, or in lower precision."""
-    return m.spectrum.kind in ("estimated", "approximate") or m.spectrum.rounding is not None
+    """Whether dimensions are from below: of a sketch, a part, or in lower precision."""
+    s = m.spectrum
+    return s.kind in ("estimated", "approximate") or s.rounding is not None or not s.whole
 
 
 def _floor(m: Measurement) -> str:
@@ -109,7 +110,11 @@ def _floor(m: Measurement) -> str:
 def _soft(m: Measurement) -> str:
     s = m.spectrum
     if not s.whole:
-        return f"MacKay {m.length.effective_dimension:.1f}; others need the whole spectrum"
+        text = f"MacKay {m.length.effective_dimension:.1f}"
+        if bounds := m.record.get("lanczos", {}).get("bounds"):
+            low, high = (bounds["effective_dimension"][side] for side in ("lower", "upper"))
+            text += f" ± {0.5 * (high - low):.2g}"
+        return f"{text}; others need the whole spectrum"
     return (
         f"MacKay {m.length.effective_dimension:.1f}, participation {s.participation_ratio():.1f}, "
         f"stable rank {s.stable_rank():.1f}, entropy {s.entropy_dimension():.1f}"
@@ -203,6 +208,8 @@ def _error(m: Measurement) -> str:
         # Beside chance it is nothing as a rule; a note has it in any case.
         shown = length.error > 0.1 * length.stderr
         return f"{text} ± {length.error:.1g} (quadrature)" if shown else text
+    if m.spectrum.method == "lanczos":
+        return f"{text} ± {length.error:.2g} (bounds)"
     return f"{text} ± {length.error:.1g} (rounding)" if length.error else text
 
 

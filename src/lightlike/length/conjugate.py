@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from lightlike.length.gaussian import Expansion, in_prior_units
 from lightlike.length.priors import ResolvedPrior
-from lightlike.metric.product import fisher_product
+from lightlike.metric.products.operator import Products
+from lightlike.metric.root import Root
 from lightlike.problem.problem import Problem
 
 # Nats that may be left, and products after which the search ends whatever is left.
@@ -55,15 +55,15 @@ def displacement_by_products(
         problem: Model, data and likelihood at θ̂.
         prior: Mean and variances.
         expansion: NLL_total and its gradient at θ̂.
-        product: v ↦ Î v; by differentiating twice unless given.
-
-    Raises:
-        ModelError: if an operation of the model cannot be differentiated twice.
+        product: v ↦ Î v; `lightlike.Products` in float64 unless given.
     """
     if expansion.gradient is None:
         return None
+    if product is None:
+        with Products(Root(problem.reference)) as products:
+            return displacement_by_products(problem, prior, expansion, products.__matmul__)
     sigma, n = prior.variance.sqrt(), problem.survey.observations
-    times = product or partial(fisher_product, problem)
+    times = product
     g, shift = expansion.gradient, 0.0
     # Parameters without variance sit at their mean: move them there, to second order.
     away = torch.where(prior.variance == 0, prior.mean - problem.theta, 0.0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.fisher import Fisher
+from lightlike.spectrum.rounding import EPS
 
 
 class FisherOperator:
@@ -26,12 +27,14 @@ class FisherOperator:
         shape: (D, D).
         device: Where the model is.
         problem: Model, data and likelihood.
+        precision: Rounding unit of products: above 2.2e-16 where the model casts down inside.
     """
 
     def __init__(self, F: Fisher, expected: int | None = None, memory: int | None = None) -> None:
         self.shape = F.shape
         self.device = F.device
         self.problem = F.problem.reference
+        self.precision = F.root.sweep.reference_precision
         self._products = F.products(expected, dtype="float64", memory=memory)
 
     @property
@@ -62,6 +65,7 @@ class ScaledOperator:
         self.operator, self.scales = operator, scales
         self.shape = operator.shape
         self.device = scales.device
+        self.precision = getattr(operator, "precision", EPS)
 
     def __matmul__(self, block: Tensor) -> Tensor:
         """Σ^½ F Σ^½ v for one vector (n,) or a block (n, c)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightlike.errors import choice_error
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.lanczos import lanczos
 from lightlike.spectrum.leading import Leading
@@ -16,6 +18,49 @@ from lightlike.spectrum.operator import Factor
 from lightlike.spectrum.spectrum import Spectrum
 
 COUNT, TOLERANCE = 20, 1e-7
+
+
+@dataclass(frozen=True)
+class Lanczos:
+    """How leading eigenvalues are computed one by one, see `lightlike.lanczos`.
+
+    Given as `method`, or "lanczos" for the defaults.
+
+    Args:
+        count: How many.
+        tolerance: Bound on the error of each, relative to λ_1.
+        block: Vectors at once.
+        chance: Probability that is allowed of an eigenvalue having been missed.
+        maximum: Products at most; 1,000 + 100 · count unless given.
+
+    Raises:
+        ChoiceError: if a number is out of range.
+    """
+
+    count: int = COUNT
+    tolerance: float = TOLERANCE
+    block: int = 1
+    chance: float = 1e-6
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("count", "block", "maximum"):
+            value = getattr(self, name)
+            if name == "maximum" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise choice_error(name, value, ["a whole number from 1 up"])
+        if not 1e-14 <= self.tolerance < 1.0:
+            raise choice_error("tolerance", self.tolerance, ["a number from 1e-14 to below 1"])
+        if not 0.0 < self.chance < 1.0:
+            raise choice_error("chance", self.chance, ["a probability above 0 and below 1"])
+
+
+def as_lanczos(method: Any) -> Lanczos | None:
+    """The search for leading eigenvalues that a `method` means, if it means one."""
+    if isinstance(method, Lanczos):
+        return method
+    return Lanczos() if method == "lanczos" else None
 
 
 @runtime_checkable
@@ -55,8 +100,7 @@ class Squared:
 
 def largest_of(
     F: Any,
-    count: int | None = None,
-    tolerance: float | None = None,
+    options: Lanczos | None = None,
     *,
     memory: int | float | str | None = None,
     seed: int = 0,
@@ -65,23 +109,21 @@ def largest_of(
 
     Args:
         F: A Fisher matrix, a root A, or any symmetric positive semi-definite matrix or operator.
-        count: How many; 20 unless given.
-        tolerance: Of each, relative to λ_1; 1e-7 unless given.
+        options: How many, how well, and so on.
         memory: For the basis.
         seed: Of the random vectors.
     """
-    count = COUNT if count is None else count
-    tolerance = TOLERANCE if tolerance is None else tolerance
+    options = options or Lanczos()
     root = F if isinstance(F, Factor) else F.root if isinstance(F, Rooted) else None
     operator, trace = F, None
     if root is not None:
         ready = F if root is not F else None
         if isinstance(F, Multiplying):
-            ready = F.products(expected=4 * count)
+            ready = F.products(expected=4 * options.count)
         operator = Squared(root, ready)
     elif isinstance(F, Tensor | np.ndarray):
         trace = float(torch.as_tensor(F).diagonal().double().sum())
-    found = lanczos(operator, count, tolerance=tolerance, memory=memory, seed=seed)
+    found = lanczos(operator, **asdict(options), memory=memory, seed=seed)
     shape = F.shape if root is None else root.shape
     return Spectrum(eigenvalues_of(found, shape, precision_of(operator), trace))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightlike.errors import EstimateError
 from lightlike.spectrum.probes import Operator
+from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.tridiagonal import NOISE, Measure
 
 # Share of ‖F‖ by which ⟨v, F w⟩ and ⟨F v, w⟩ may differ.
@@ -69,7 +70,11 @@ class Recurrence:
         rest = image - torch.bmm(first[:, None], known)[:, 0]
         again = torch.bmm(known, rest[:, :, None])[:, :, 0]
         rest = rest - torch.bmm(again[:, None], known)[:, 0]
-        alpha, beta = first[:, m] + again[:, m], rest.norm(dim=1)
+        # In units of the largest entries, whose squares may be too small for a float.
+        unit = rest.abs().amax(1).clamp_min(torch.finfo(rest.dtype).tiny)
+        rest = rest / unit[:, None]
+        length = rest.norm(dim=1)
+        alpha, beta = first[:, m] + again[:, m], unit * length
         before = self.betas[:, -1] if m else torch.zeros_like(beta)
         self.scale = torch.maximum(self.scale, alpha.abs() + beta + before)
         self._check_symmetry(first, before)
@@ -79,12 +84,12 @@ class Recurrence:
         self.alphas = torch.cat([self.alphas, alpha[:, None]], 1)
         self.betas = torch.cat([self.betas, beta[:, None]], 1)
         self.lengths = [
-            length + int(alive)
-            for length, alive in zip(self.lengths, self.live.tolist(), strict=True)
+            taken + int(alive)
+            for taken, alive in zip(self.lengths, self.live.tolist(), strict=True)
         ]
         self.live &= ~ended
         # What is finished goes on as zeros, which change nothing.
-        self._next = torch.where(self.live[:, None], rest / beta.clamp_min(1e-300)[:, None], 0.0)
+        self._next = torch.where(self.live[:, None], rest / length.clamp_min(EPS)[:, None], 0.0)
 
     def measures(self) -> list[Measure]:
         """What is known of each vector's measure."""

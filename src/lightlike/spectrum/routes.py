@@ -98,7 +98,7 @@ def choose(
         CapacityError: if nothing that is allowed fits; it names the sizes and the ways out.
     """
     if method not in ("auto", *EXACT):
-        raise choice_error("method", method, ["'auto'", *map(repr, EXACT), "'sketch'"])
+        raise choice_error("method", method, ["'auto'", *map(repr, EXACT)])
     allowed = [r for r in candidates if method in ("auto", r.method)]
     fitting = [r for r in allowed if r.fits(budget)]
     if fitting:
