@@ -87,8 +87,8 @@ def measure(
             a folder of that name and ".partial": after Ctrl-C, SIGTERM or a crash the same call
             goes on from there, with as many threads to the same bits. A Gram matrix goes on from
             within, "metric" and "svd" from their eigenvalues, "lanczos" from its basis, "slq" from
-            its last block of probes, a sketch and "kronecker" from the start. The folder goes when
-            the result is there.
+            its last block of probes, a sketch, "kronecker", `explain` and `saturation` from the
+            start. The folder goes when the result is there.
         memory: What may be used, in bytes or as "8 GB".
         layers: Whether to measure the dimension of each layer; only if cheap unless given.
         dtype: "float64", whatever the model's own. "float32" takes less time and half the
@@ -151,6 +151,8 @@ def _measured(method: Method, setting: Setting, asked: dict[str, Any], start: fl
     F, problem, checkpoint = setting.F, setting.F.problem, setting.checkpoint
     parts = parts_by(method, setting)
     spectrum, length = parts.spectrum, parts.length
+    if checkpoint is not None and (asked["explain"] or asked["saturation"]):
+        checkpoint.flush()  # these may take longer than all before, and keep no states of their own
     accounts = account_for(
         F, parts.dimension, spectrum,
         explain=asked["explain"], saturation=asked["saturation"],
