@@ -13,6 +13,7 @@ import lightlike as ll
 from lightlike import store
 from lightlike.cli import app, main
 
+
 @pytest.fixture(autouse=True)
 def no_width(monkeypatch):
     """Lines are not folded, whoever runs the tests."""
