@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from lightlike.errors import choice_error
+from lightlike.errors import ChoiceError, choice_error
 from lightlike.spectrum.decomposition import Decomposition, decompose
 from lightlike.spectrum.dense import DenseMatrix
 from lightlike.spectrum.operator import Factor, explicit
@@ -59,13 +59,17 @@ def spectrum(
         ChoiceError: for an unknown method.
         CapacityError: if no exact route fits; it names the sizes and the ways out.
         EstimateError: if the largest eigenvalues do not settle.
-        ValueError: if a matrix is not square, not symmetric or not positive semi-definite.
+        ValueError: if a matrix is not square, finite, symmetric and positive semi-definite.
     """
     if method == "lanczos":
         return largest_of(F, count, tolerance, memory=memory, seed=seed)
     for option, value in (("count", count), ("tolerance", tolerance)):
         if value is not None:
-            raise choice_error(option, value, ["None, unless with method='lanczos'"])
+            raise ChoiceError(
+                f"{option}={value!r} goes with method='lanczos' only, not with {method!r}.",
+                "Other methods take all eigenvalues, which would be more than was asked for.",
+                f"Pass method='lanczos' too, or leave {option} out.",
+            )
     sketch = as_sketch(method)
     if sketch is not None and isinstance(F, Sketchable):
         found: Spectrum = F.sketch(sketch, seed=seed, memory=memory).spectrum
