@@ -31,6 +31,30 @@ def check_positive(option: str, value: object) -> None:
         raise choice_error(option, value, ["a finite number above 0"])
 
 
+def check_not_negative(option: str, value: object) -> None:
+    """Raise a ChoiceError unless a value is a finite number, 0 or more."""
+    if not is_finite(value) or not value >= 0:
+        raise choice_error(option, value, ["a finite number, 0 or more"])
+
+
+def check_truth(option: str, value: object) -> None:
+    """Raise a ChoiceError unless a value is True or False."""
+    if not isinstance(value, bool):
+        raise choice_error(option, value, ["True", "False"])
+
+
+def check_index(option: str, value: object, size: int) -> None:
+    """Raise a ChoiceError unless a value is the place of one of `size` items, from either end."""
+    if not is_whole(value) or not -size <= value < size:
+        raise choice_error(option, value, [f"a whole number from 0 to {size - 1}"])
+
+
+def check_callable(option: str, value: object) -> None:
+    """Raise a ChoiceError unless a value is None or can be called."""
+    if value is not None and not callable(value):
+        raise choice_error(option, value, ["None", "a function"])
+
+
 def check_seed(seed: object) -> None:
     """Raise a ChoiceError unless a value can seed a generator."""
     if not is_whole(seed) or not -(2**63) <= seed < 2**63:

@@ -30,8 +30,13 @@ def read_real(given: Any, name: str, kind: type[LightlikeError]) -> Tensor:
         LightlikeError: of that kind, for anything else: None, text, complex numbers, truth values,
             ragged lists, sparse tensors, and tensors without values.
     """
+    if isinstance(given, np.ndarray) and min(given.strides, default=0) < 0:
+        given = given.copy()  # PyTorch reads no array backwards
     try:
         found = torch.as_tensor(given) if is_vector(given) else None
+        if isinstance(given, list | tuple) and found is not None and found.is_floating_point():
+            # Python's numbers are float64, PyTorch's default seldom is.
+            found = torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         found = None
     if found is None:

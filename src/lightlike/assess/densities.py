@@ -10,7 +10,7 @@ from torch import Tensor
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.operator import FisherOperator
 from lightlike.spectrum.density import Density
-from lightlike.spectrum.quadrature import Quadrature, State, quadrature
+from lightlike.spectrum.quadrature import Quadrature, State, check_targets, quadrature
 
 
 def density(
@@ -42,11 +42,13 @@ def density(
         chance and an `interval(level)` of both.
 
     Raises:
+        DataError: if F is no square matrix of real numbers.
         EstimateError: if F is not symmetric or positive semi-definite, or a product not finite.
         ChoiceError: if the state is of another call, or an option out of range.
     """
     matrix = F
     if isinstance(F, Fisher):
+        check_targets(options, scale, above)
         given = options or Quadrature()
         matrix = FisherOperator(F, given.probes * given.steps)
         if scale is None and above is None:

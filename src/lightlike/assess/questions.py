@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any, overload
 
@@ -23,6 +22,7 @@ from lightlike.length.information import tic
 from lightlike.length.optimum import doubts, told_of_limits
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.metric.fisher import Fisher
+from lightlike.numbers import check_not_negative, check_truth
 from lightlike.spectrum.partial import Lanczos
 from lightlike.spectrum.sketch import Sketch
 from lightlike.spectrum.spectra import spectrum as spectrum_of
@@ -72,10 +72,12 @@ def dimension(
 
     Raises:
         CapacityError: if no exact route fits in memory.
+        DataError: if F is no square matrix, or not finite and real.
         ChoiceError: if ε is negative or not a finite number, if F is no Fisher matrix and is to be
             certified, or if the explanation is of another one or of a wider tolerance.
         ConsistencyError: if the bounds contradict each other.
     """
+    check_truth("certify", certify)
     if above is None:
         found = dimension_of(spectrum_of(F, method, seed=seed))
         if not certify and explanation is None:
@@ -86,8 +88,7 @@ def dimension(
         return certified(found, explanation, F.root)
     if certify or explanation is not None:
         raise choice_error("certify", certify, ["False for the number above a bound"])
-    if not 0.0 <= above < math.inf:
-        raise choice_error("above", above, ["None", "a finite number, 0 or positive"])
+    check_not_negative("above", above)
     return significant_dimension_of(spectrum_of(F, method, seed=seed), float(above))
 
 

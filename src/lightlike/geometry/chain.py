@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightlike.geometry.checks import check_fisher
 from lightlike.geometry.columns import Columns
 from lightlike.geometry.counting import ascending, cut_of, demand_float64, dimension_above
 from lightlike.geometry.dimension import Dimension, dimension_of
@@ -16,6 +17,7 @@ from lightlike.geometry.listening import Listening
 from lightlike.geometry.passage import Passage, Passages, passages
 from lightlike.geometry.tables import cells, render
 from lightlike.metric.fisher import Fisher
+from lightlike.numbers import check_truth
 from lightlike.problem.isolation import isolated
 from lightlike.results import Result
 from lightlike.spectrum.decomposition import Decomposition, decompose
@@ -136,6 +138,8 @@ def dimension_chain(
         ModelError: if modules are asked for and form no chain: none that everything runs through,
             others from batch to batch, or items of a batch that touch one another.
     """
+    check_fisher(F)
+    check_truth("modules", modules)
     demand_float64(F, "The chain")
     budget = resolve_memory(memory)
     found = passages(F.problem, F.root.precision, budget) if modules else _order(F)

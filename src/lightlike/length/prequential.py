@@ -122,6 +122,8 @@ def prequential(
         StoreError: if the file is of another run, or cannot be written.
         ChoiceError: if an option is not one.
     """
+    if not callable(train):
+        raise choice_error("train", train, ["a function of x, y and a seed that returns a model"])
     items = read_sequence(data)
     likelihood = resolve_likelihood(likelihood)
     ends = _ends(schedule, items.size)

@@ -102,7 +102,8 @@ class Fisher:
             largest: L and R are full up to this size, diagonal beyond.
 
         Raises:
-            ChoiceError: for an unknown sharing, or "reduce" where samples cannot be told apart.
+            ChoiceError: for an unknown sharing, a size below 0, or "reduce" where samples cannot be
+                told apart.
         """
         return kronecker_factored(
             self.root,
@@ -195,8 +196,8 @@ class Fisher:
                 what is available unless given.
 
         Raises:
-            ChoiceError: for an unknown dtype or amount of memory.
-            ValueError: if fewer than one product is expected.
+            ChoiceError: for an unknown dtype or amount of memory, or if fewer than one product is
+                expected.
         """
         return Products(self.root, expected=expected, dtype=dtype, memory=memory)
 

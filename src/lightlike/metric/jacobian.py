@@ -57,7 +57,11 @@ def whitened_cotangents(problem: Problem, outputs: Outputs, u: Tensor) -> Tensor
 
 
 def gradient(problem: Problem) -> Tensor:
-    """∇ NLL_total(θ) = Σ_i ∇ −log p(y_i | x_i, θ), (D,); needs labels."""
+    """∇ NLL_total(θ) = Σ_i ∇ −log p(y_i | x_i, θ), (D,); needs labels.
+
+    Raises:
+        ModelError: if a derivative is not finite.
+    """
     total = torch.zeros_like(problem.theta)
     for _, outputs in problem.sweep("Gradient"):
         if outputs.targets is None:
@@ -68,7 +72,22 @@ def gradient(problem: Problem) -> Tensor:
             nll = nll[outputs.observed]
         (score,) = torch.autograd.grad(nll.sum(), h)
         total += vjp(problem.evaluator, outputs, score)
+    check_derivatives(problem, total)
     return total
+
+
+def check_derivatives(problem: Problem, image: Tensor) -> None:
+    """Raise a ModelError, with the parameters' names, unless back-propagated (D,) are finite."""
+    parts = problem.selection.split(image).items()
+    wrong = [name for name, part in parts if not bool(torch.isfinite(part).all())]
+    if wrong:
+        more = f" and {len(wrong) - 5:,} others" if len(wrong) > 5 else ""
+        raise ModelError(
+            f"The gradient of the model's outputs is not finite for {', '.join(wrong[:5])}{more}.",
+            "The metric is made of these derivatives, and would be infinite or undefined.",
+            "Look for √x or |x|^p at 0, for norms of zeros and for what overflows; a small "
+            "constant inside, or another point, keeps derivatives finite.",
+        )
 
 
 def gradient_error(evaluator: Evaluator, batch: Batch, step: float = 1e-6) -> float:

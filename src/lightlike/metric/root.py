@@ -16,13 +16,14 @@ from lightlike.metric.blocks import Block, merge, tile_rows
 from lightlike.metric.buffers import empty
 from lightlike.metric.footprint import Footprint, footprint
 from lightlike.metric.gram import add_square, mirror
-from lightlike.metric.jacobian import whitened_vjp
+from lightlike.metric.jacobian import check_derivatives, whitened_vjp
 from lightlike.metric.ledger import Ledger, fill
 from lightlike.metric.rounding import PROBES, Probe, bounds, norm_bounds, signs
 from lightlike.metric.sweep import Sweep
 from lightlike.metric.transposed import Transposed, linear_operator
 from lightlike.metric.units import Unit
 from lightlike.metric.witness import Witness
+from lightlike.numbers import check_index
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.memory import available_memory
@@ -258,6 +259,7 @@ class Root:
 
     def rows(self, index: int) -> Tensor:
         """The rank Λ rows of observation `index`: (rank Λ, D)."""
+        check_index("index", index, self.problem.survey.observations)
         rank = self.problem.survey.rank
         unit = torch.zeros(self.shape[0], rank, dtype=torch.float64, device=self.device)
         start = range(self.problem.survey.observations)[index] * rank
@@ -342,4 +344,5 @@ class Root:
                 stop = start + outputs.count * self.problem.survey.rank
                 out += whitened_vjp(self.problem, outputs, columns[start:stop, 0])
                 start = stop
+        check_derivatives(self.problem, out)
         return out[:, None]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightlike.errors import ConsistencyError
 from lightlike.metric.blocks import Block
-from lightlike.metric.jacobian import whitened_vjp
+from lightlike.metric.jacobian import check_derivatives, whitened_vjp
 from lightlike.metric.units import Unit
 from lightlike.problem.evaluation import Outputs
 from lightlike.problem.problem import Problem
@@ -29,11 +29,16 @@ class Witness:
         self._image = torch.zeros_like(problem.theta)
 
     def draw(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
-        """The next batch's u, standard normal and the same in every pass, and its Aᵀ u."""
+        """The next batch's u, standard normal and the same in every pass, and its Aᵀ u.
+
+        Raises:
+            ModelError: if a derivative is not finite.
+        """
         generator = torch.Generator().manual_seed(len(self._drawn))
         rows = outputs.count * self.problem.survey.rank
         u = torch.randn(rows, generator=generator, dtype=torch.float64).to(outputs.h.device)
         image = whitened_vjp(self.problem, outputs, u)
+        check_derivatives(self.problem, image)
         self._drawn.append(u)
         self._image += image
         return u, image

@@ -66,6 +66,8 @@ def report(
     from lightlike.present.page import Section
     from lightlike.present.rendering import render
 
+    if not isinstance(path, str | os.PathLike):
+        raise choice_error("path", path, ["the path of a file"])
     extra = _more(figures or {})
     if isinstance(result, Measurement):
         sections = measurement_sections(result)

@@ -12,7 +12,8 @@ import torch
 from scipy.special import gammaincinv, ndtri
 from torch import Tensor
 
-from lightlike.errors import choice_error
+from lightlike.errors import UndefinedError, choice_error
+from lightlike.numbers import check_not_negative, check_positive, check_share
 from lightlike.results import Result
 from lightlike.spectrum.tridiagonal import Function, Measure
 
@@ -77,8 +78,7 @@ class Enclosed(Result):
         Raises:
             ChoiceError: if the level is not between 0 and 1.
         """
-        if not 0.0 < level < 1.0:
-            raise choice_error("level", level, ["a number between 0 and 1"])
+        check_share("level", level)
         low, high = self.seen
         tail = 0.5 - 0.5 * level
         mean = 0.5 * (low + high)
@@ -201,7 +201,12 @@ class Density(Result):
             bernstein: Whether f ≥ 0 with f' ≥ 0, f'' ≤ 0, f''' ≥ 0, … on λ ≥ 0, as of log(1 + cλ),
                 λ/(λ + τ), √λ, 1 − exp(−tλ). Then quadrature bounds it.
             positive: Whether f ≥ 0; as `bernstein` says unless given.
+
+        Raises:
+            ChoiceError: if f is no function.
         """
+        if not callable(f):
+            raise choice_error("f", f, ["a function of a tensor of eigenvalues"])
 
         def bounds(m: Measure) -> Pair:
             low, high = m.bounds(f)
@@ -220,13 +225,12 @@ class Density(Result):
         Raises:
             ChoiceError: if the scale is negative.
         """
-        _check_not_negative("scale", scale)
+        check_not_negative("scale", scale)
         return self.sum(lambda t: torch.log1p(scale * t), bernstein=True)
 
     def effective_dimension(self, tau: float) -> Enclosed:
         """MacKay's γ(τ) = Σ λ/(λ + τ), for τ > 0."""
-        if not tau > 0.0:
-            raise choice_error("tau", tau, ["a number above 0"])
+        check_positive("tau", tau)
         return self.sum(lambda t: t / (t + tau), bernstein=True)
 
     @property
@@ -255,7 +259,7 @@ class Density(Result):
         A step is no smooth function: what lies near ε is open by quadrature (Chebyshev, Markov and
         Stieltjes), often more than by chance. `interval` includes it; it shrinks as 1/steps.
         """
-        _check_not_negative("eps", eps)
+        check_not_negative("eps", eps)
 
         def moments(m: Measure) -> Pair:
             middle = 0.5 * sum(m.above(eps))
@@ -264,7 +268,19 @@ class Density(Result):
         return self._sum(lambda m: m.above(eps), moments, certain=True, positive=True)
 
     def cumulative(self, t: float) -> Enclosed:
-        """The share of eigenvalues at or below t ≥ 0, zeros included."""
+        """The share of eigenvalues at or below t ≥ 0, zeros included.
+
+        Raises:
+            ChoiceError: if t is negative or not a finite number.
+            UndefinedError: if n = 0.
+        """
+        check_not_negative("t", t)
+        if not self.size:
+            raise UndefinedError(
+                "A matrix without rows has no eigenvalues.",
+                "There is nothing to take a share of.",
+                "Ask for sums, which are 0.",
+            )
         beyond = self.above(t).times(1.0 / self.size)
         whole = len(self.leading) / self.size
         rest = self.mass / self.size
@@ -302,8 +318,3 @@ class Density(Result):
             variance = min(variance, 2.0 * (mass * first) ** 2)
         stderr = math.sqrt(variance / count)
         return Enclosed((low, high), (below, above), stderr, certain, positive, count)
-
-
-def _check_not_negative(option: str, value: float) -> None:
-    if not value >= 0.0:
-        raise choice_error(option, value, ["a number, 0 or more"])

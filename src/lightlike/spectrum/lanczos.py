@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightlike.errors import CapacityError, choice_error
+from lightlike.numbers import check_callable, check_seed, check_share, check_whole, is_finite
 from lightlike.spectrum.krylov import Krylov
 from lightlike.spectrum.leading import Leading
 from lightlike.spectrum.matrices import device_of, multiplied, precision_of
@@ -65,13 +66,17 @@ def lanczos(
         EstimateError: if `maximum` products do not do, or one is not finite.
         ValueError: if the operator is not square, symmetric and positive semi-definite.
     """
-    for name, value in (("count", count), ("block", block)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise choice_error(name, value, ["a whole number from 1 up"])
-    if not 1e-14 <= tolerance < 1.0:
+    check_whole("count", count, 1)
+    check_whole("block", block, 1)
+    if not is_finite(tolerance) or not 1e-14 <= tolerance < 1.0:
         raise choice_error("tolerance", tolerance, ["a number from 1e-14 to below 1"])
-    if not 0.0 < chance < 1.0:
-        raise choice_error("chance", chance, ["a probability above 0 and below 1"])
+    check_share("chance", chance)
+    check_seed(seed)
+    if maximum is not None:
+        check_whole("maximum", maximum, 1)
+    if state is not None and not isinstance(state, Mapping):
+        raise choice_error("state", state, ["None", "what keep was given"])
+    check_callable("keep", keep)
     operator = multiplied(op)
     room = _room(int(operator.shape[0]), count, block, memory)
     options = Options(

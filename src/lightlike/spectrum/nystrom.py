@@ -19,7 +19,8 @@ import torch
 from scipy.special import erfinv
 from torch import Tensor
 
-from lightlike.errors import EstimateError, choice_error
+from lightlike.errors import EstimateError
+from lightlike.numbers import check_positive, check_seed, check_share, check_whole
 from lightlike.spectrum.matrices import device_of, multiplied
 from lightlike.spectrum.rounding import EPS
 
@@ -70,8 +71,7 @@ class LowRank:
             v: One vector (D,) or a block (D, c).
             damping: μ > 0.
         """
-        if not damping > 0.0:
-            raise choice_error("damping", damping, ["a positive number"])
+        check_positive("damping", damping)
         least = float(self.eigenvalues[-1]) if len(self.eigenvalues) else 0.0
         inner = self.vectors.T @ v
         factor = (least + damping) / (self.eigenvalues + damping) - 1.0
@@ -111,10 +111,9 @@ def nystrom(
         ("oversampling", oversampling, 0),
         ("probes", probes, 1),
     ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise choice_error(name, value, [f"a whole number from {least} up"])
-    if not 0.0 < chance < 1.0:
-        raise choice_error("chance", chance, ["a probability above 0 and below 1"])
+        check_whole(name, value, least)
+    check_share("chance", chance)
+    check_seed(seed)
     operator, device = multiplied(op), device_of(op)
     size = int(operator.shape[0])
     random = torch.Generator().manual_seed(seed)

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightlike.errors import DataError
+from lightlike.spectrum.matrices import check_square
 from lightlike.spectrum.rounding import Rounding
+from lightlike.vectors import check_finite
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,23 @@ def explicit(matrix: Any) -> Tensor:
     """All entries of a symmetric matrix or operator, (n, n) float64.
 
     Raises:
-        ValueError: if it is not square or not symmetric to 1e-6.
+        DataError: if it is not square, not finite and real, or not symmetric to 1e-6.
     """
-    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"a square matrix is needed, not {tuple(matrix.shape)}")
+    check_square(matrix)
     if isinstance(matrix, np.ndarray):
         matrix = torch.from_numpy(np.ascontiguousarray(matrix))
     if isinstance(matrix, Tensor):
         full = matrix.detach().double()
     else:
         full = torch.as_tensor(matrix @ torch.eye(matrix.shape[0], dtype=torch.float64)).double()
+    check_finite(full, "The matrix", DataError)
     asymmetry = float((full - full.T).abs().max()) if full.numel() else 0.0
     if asymmetry > 1e-6 * float(full.abs().max() if full.numel() else 0.0):
-        raise ValueError(f"the matrix is not symmetric (entries differ by {asymmetry:.2g})")
+        raise DataError(
+            f"The matrix is not symmetric: entries differ by {asymmetry:.2g}.",
+            "Its eigenvalues need not be real, and are no squares of singular values.",
+            "Give AᵀA for a root A, or another symmetric matrix.",
+        )
     return (full + full.T) / 2
 
 

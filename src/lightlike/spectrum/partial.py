@@ -13,7 +13,7 @@ from lightlike.errors import choice_error
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.lanczos import lanczos
 from lightlike.spectrum.leading import Leading
-from lightlike.spectrum.matrices import precision_of
+from lightlike.spectrum.matrices import check_square, precision_of
 from lightlike.spectrum.operator import Factor
 from lightlike.spectrum.spectrum import Spectrum
 
@@ -122,6 +122,7 @@ def largest_of(
             ready = F.products(expected=4 * options.count)
         operator = Squared(root, ready)
     elif isinstance(F, Tensor | np.ndarray):
+        check_square(F)
         trace = float(torch.as_tensor(F).diagonal().double().sum())
     found = lanczos(operator, **asdict(options), memory=memory, seed=seed)
     shape = F.shape if root is None else root.shape

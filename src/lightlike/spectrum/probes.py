@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import EstimateError
+from lightlike.spectrum.matrices import check_square
 from lightlike.spectrum.rounding import EPS
 
 
@@ -20,12 +21,11 @@ class Operator:
         matrix: A tensor, an array, or an operator that takes tensors (n,) or (n, c).
 
     Raises:
-        ValueError: if it is not square.
+        DataError: if it is not square and real.
     """
 
     def __init__(self, matrix: Any) -> None:
-        if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"a square matrix is needed, not {tuple(matrix.shape)}")
+        check_square(matrix)
         if isinstance(matrix, np.ndarray):
             matrix = torch.from_numpy(np.ascontiguousarray(matrix))
         self.matrix = matrix.detach().double() if isinstance(matrix, Tensor) else matrix

@@ -16,6 +16,13 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import ChoiceError, choice_error
+from lightlike.numbers import (
+    check_callable,
+    check_not_negative,
+    check_seed,
+    check_whole,
+    is_finite,
+)
 from lightlike.spectrum.density import Density
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.probes import Operator, sphere
@@ -62,10 +69,18 @@ class Quadrature:
             value = getattr(self, name)
             if name == "block" and value is None:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise choice_error(name, value, [f"a whole number, {least} or more"])
-        if not 0.0 < self.share <= 1.0:
+            check_whole(name, value, least)
+        if not is_finite(self.share) or not 0.0 < self.share <= 1.0:
             raise choice_error("share", self.share, ["a number above 0, 1 at most"])
+
+
+def check_targets(options: object, scale: object, above: object) -> None:
+    """Raise a ChoiceError unless they are a quadrature and what it is to suffice for."""
+    if options is not None and not isinstance(options, Quadrature):
+        raise choice_error("options", options, ["None", "a lightlike.Quadrature"])
+    for name, value in (("scale", scale), ("above", above)):
+        if value is not None:
+            check_not_negative(name, value)
 
 
 def as_quadrature(method: Any) -> Quadrature | None:
@@ -106,10 +121,15 @@ def quadrature(
         keep: Called with all that is known so far, as tensors by name, after every block of probes.
 
     Raises:
-        ValueError: if F is not square.
+        DataError: if F is not square and real.
         EstimateError: if F is not symmetric or positive semi-definite, or a product not finite.
         ChoiceError: if the state is of another call, or an option out of range.
     """
+    check_targets(options, scale, above)
+    check_seed(seed)
+    check_callable("keep", keep)
+    if state is not None and not isinstance(state, Mapping):
+        raise choice_error("state", state, ["None", "what keep was given"])
     options = options or Quadrature()
     operator = Operator(F)
     n = operator.size
@@ -216,7 +236,7 @@ def _taken_out(
         run = Recurrence(operator, Q)
         _take_steps(run, options, 1.0, scale, above)
         measures = run.measures()
-    elif options.deflate:
+    elif options.deflate and n:
         start = sphere(n, seed, range(START, START + 1), operator.device)[:, 0]
         count = min(options.deflate, n)
         found = leading(operator, start, count, min(n, 4 * count + 20))
@@ -241,10 +261,13 @@ def _density(found: State, n: int, done: int, precision: float, seed: int) -> De
         names = [f"{kind}.{i}" for i in range(count)]
         return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision) for m in names]
 
+    taken, seen = measures("leading", found["vectors"].shape[1]), measures("probe", done)
+    for measure in (*taken, *seen):
+        _ = measure.gauss  # refuses what is not positive semi-definite, and is kept for the sums
     return Density(
         size=n,
-        leading=measures("leading", found["vectors"].shape[1]),
-        probes=measures("probe", done),
+        leading=taken,
+        probes=seen,
         vectors=found["vectors"],
         positive=int(found["positive"]),
         products=int(found["products"]),
@@ -254,7 +277,7 @@ def _density(found: State, n: int, done: int, precision: float, seed: int) -> De
 
 def _block(n: int, options: Quadrature, memory: int | float | str | None) -> int:
     """Probes side by side: their Krylov vectors are to fit in half the memory."""
-    each = 8.0 * n * (min(options.steps, n) + 4)
+    each = 8.0 * max(n, 1) * (min(options.steps, n) + 4)
     return max(1, min(BLOCK, options.probes, int(0.5 * resolve_memory(memory) / each)))
 
 

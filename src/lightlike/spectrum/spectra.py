@@ -61,7 +61,7 @@ def spectrum(
         ChoiceError: for an unknown method, or "slq", which knows sums over eigenvalues only.
         CapacityError: if no exact route fits; it names the sizes and the ways out.
         EstimateError: if the largest eigenvalues do not settle.
-        ValueError: if a matrix is not square, not symmetric or not positive semi-definite.
+        ValueError: if a matrix is not square, finite, symmetric and positive semi-definite.
     """
     given: dict[str, Any] = {
         k: v for k, v in (("count", count), ("tolerance", tolerance)) if v is not None
@@ -69,7 +69,11 @@ def spectrum(
     if method == "lanczos":
         return largest_of(F, Lanczos(**given), memory=memory, seed=seed)
     for option, value in given.items():
-        raise choice_error(option, value, ["None, unless with method='lanczos'"])
+        raise ChoiceError(
+            f"{option}={value!r} goes with method='lanczos' only, not with {method!r}.",
+            "Other methods take all eigenvalues, which would be more than was asked for.",
+            f"Pass method='lanczos' too, or leave {option} out.",
+        )
     if isinstance(method, Lanczos):
         return largest_of(F, method, memory=memory, seed=seed)
     if as_quadrature(method) is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import UndefinedError
+from lightlike.numbers import check_not_negative
 from lightlike.results import Result, plain
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.inertia import Count
@@ -219,8 +220,10 @@ class Spectrum(Result):
         read `eigenvalues` first. `count` has the bounds.
 
         Raises:
+            ChoiceError: if eps is negative or not a finite number.
             UndefinedError: if only the largest are held and the bounds do not meet.
         """
+        check_not_negative("eps", eps)
         found = self.count(eps)
         if found.lower != found.upper:
             self.all(f"number of eigenvalues above {eps:.3g}")
@@ -230,13 +233,22 @@ class Spectrum(Result):
         """The number of eigenvalues above a bound, with what rounding leaves open.
 
         By inertia while the eigenvalues are not known, if the bound is clear of their error.
+
+        Raises:
+            ChoiceError: if the bound is negative or not a finite number.
         """
+        check_not_negative("above", above)
         matrix = self.symmetric
         found = None if matrix is None else matrix.count(above, min(self.shape))
         return self.values.count(above) if found is None else found
 
     def effective_dimension(self, tau: float) -> float:
-        """MacKay's γ(τ) = Σ λ_k / (λ_k + τ); the natural τ is 1/(N σ²)."""
+        """MacKay's γ(τ) = Σ λ_k / (λ_k + τ); the natural τ is 1/(N σ²).
+
+        Raises:
+            ChoiceError: if τ is negative or not a finite number; at 0 it is the rank.
+        """
+        check_not_negative("tau", tau)
         matrix = self.symmetric
         if matrix is not None and tau > 0.0:
             return self.soft_count_of(matrix.shifted(1.0 / tau))
@@ -266,9 +278,14 @@ class Spectrum(Result):
         return math.exp(float(torch.special.entr(values / total).sum()))
 
     def logdet(self, scale: float) -> float:
-        """Log det(I + scale · Aᵀ A) = Σ log(1 + scale λ_k)."""
+        """Log det(I + scale · Aᵀ A) = Σ log(1 + scale λ_k).
+
+        Raises:
+            ChoiceError: if the scale is negative or not a finite number.
+        """
+        check_not_negative("scale", scale)
         matrix = self.symmetric
-        if matrix is not None and scale >= 0.0:
+        if matrix is not None:
             return self.logdet_of(matrix.shifted(scale))
         return float(torch.log1p(scale * self.all("log-determinant").eigenvalues).sum())
 

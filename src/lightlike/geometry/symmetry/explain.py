@@ -75,6 +75,8 @@ def explain(
     share = isinstance(tolerance, Real) and 0.0 <= tolerance < 1.0
     if tolerance is not None and not share:
         raise choice_error("tolerance", tolerance, ["None", "a number from 0 to below 1"])
+    if spectrum is not None and not isinstance(spectrum, Spectrum):
+        raise choice_error("spectrum", spectrum, ["None", "what lightlike.spectrum(F) returns"])
     spectrum = F.decomposition().spectrum if spectrum is None else spectrum
     if spectrum.kind == "estimated":
         raise choice_error("spectrum", spectrum, ["None", "one that is not of a sketch"])

@@ -18,6 +18,7 @@ from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.rounding import eigenvalue_floor
 from lightlike.spectrum.spectrum import Spectrum
+from lightlike.vectors import Vector, read_vectors
 
 # Columns up to which all entries are written out.
 DENSE = 20_000
@@ -126,16 +127,21 @@ class ApproximateFisher:
         ]
         return {entry.name: " + ".join(found.get(entry.name, ["zero"])) for entry in entries}
 
-    def apply(self, function: Function, v: Tensor) -> Tensor:
-        """The product f(M) v for one vector (D,) or a block (D, c), f of eigenvalues λ ≥ 0."""
-        columns = self._columns(v)
+    def apply(self, function: Function, v: Vector) -> Tensor:
+        """The product f(M) v for one vector (D,) or a block (D, c), f of eigenvalues λ ≥ 0.
+
+        Raises:
+            ParameterError: if v has another shape, or is not finite and real.
+        """
+        v = read_vectors(v, self.shape[0], self.device)
+        columns = v.reshape(len(v), -1)
         # Columns in no block have eigenvalue 0.
         out = function(columns.new_zeros(1)) * columns
         for part in self.parts:
             part.scatter(part.form.apply(function, part.gather(columns)), out)
         return out[:, 0] if v.ndim == 1 else out
 
-    def __matmul__(self, v: Tensor) -> Tensor:
+    def __matmul__(self, v: Vector) -> Tensor:
         """M v."""
         return self.apply(lambda values: values, v)
 
@@ -274,12 +280,6 @@ class ApproximateFisher:
     def _singular(self) -> bool:
         covered = len(self.values) == self.shape[0]
         return not covered or bool((self.values <= 0).any())
-
-    def _columns(self, v: Tensor) -> Tensor:
-        size = self.shape[0]
-        if v.ndim not in (1, 2) or v.shape[0] != size:
-            raise ValueError(f"expected ({size},) or ({size}, c), got {tuple(v.shape)}")
-        return v.detach().to(self.device, torch.float64).reshape(size, -1)
 
     @staticmethod
     def _check(scale: float) -> None:

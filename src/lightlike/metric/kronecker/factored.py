@@ -24,6 +24,7 @@ from lightlike.metric.kronecker.forms import Diagonal, Form, Kronecker, Spectral
 from lightlike.metric.kronecker.uses import Uses
 from lightlike.metric.root import Root
 from lightlike.metric.units import Unit
+from lightlike.numbers import check_truth, check_whole
 from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.memory import format_bytes
 
@@ -49,6 +50,9 @@ def kronecker_factored(
     """KFAC or EKFAC of a root: see `lightlike.Fisher.kronecker`."""
     if sharing not in SHARINGS:
         raise choice_error("sharing", sharing, [*map(repr, SHARINGS)])
+    check_truth("eigenvalue_correction", eigenvalue_correction)
+    check_whole("small", small, 0)
+    check_whole("largest", largest, 0)
 
     def choose(_: Unit, place: Place, factor: Factor, unlike: bool) -> Gathering:
         parts = summands(factor)

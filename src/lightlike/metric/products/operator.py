@@ -15,6 +15,7 @@ from lightlike.metric.products.schedule import Schedule
 from lightlike.metric.products.supply import Supply
 from lightlike.metric.products.ways import RefusedError
 from lightlike.metric.root import Root
+from lightlike.numbers import check_whole
 from lightlike.problem.isolation import isolated
 from lightlike.problem.precision import resolve_dtype
 from lightlike.problem.problem import CHUNK
@@ -46,7 +47,7 @@ class Products:
         blocks: How blocks of vectors are taken.
 
     Raises:
-        ChoiceError: for an unknown dtype or amount of memory.
+        ChoiceError: for an unknown dtype, amount of memory or number of products.
     """
 
     def __init__(
@@ -57,8 +58,8 @@ class Products:
         dtype: str | torch.dtype | None = None,
         memory: int | float | str | None = None,
     ) -> None:
-        if expected is not None and expected < 1:
-            raise ValueError(f"expected is a number of products, at least 1, not {expected}")
+        if expected is not None:
+            check_whole("expected", expected, 1)
         problem = root.problem if dtype is None else root.problem.cast(resolve_dtype(dtype))
         self.problem, self.blocks = problem, Blocks()
         self._root = root
@@ -117,6 +118,8 @@ class Products:
             DeterminismError: if the data or the model's outputs changed.
         """
         given = read_vectors(v, self.shape[1], self.device)
+        if not given.numel():
+            return given.clone()
         found = self._run(
             _columns(given),
             lambda columns: self._sum(columns, self._metric_one, self._metric_many),
@@ -127,12 +130,16 @@ class Products:
     def mv(self, v: Vector) -> Tensor:
         """A v for one vector (D,) or a block (D, c): (K,) or (K, c)."""
         given = read_vectors(v, self.shape[1], self.device)
+        if not given.numel():
+            return given.new_zeros(self._root.shape[0], 0)
         found = self._run(_columns(given), self._rows, self._root.mv)
         return found[:, 0] if given.ndim == 1 else found
 
     def rmv(self, u: Vector) -> Tensor:
         """Aᵀ u for one vector (K,) or a block (K, c): (D,) or (D, c)."""
         given = read_rows(u, self._root.shape[0], self.device)
+        if not given.numel():
+            return given.new_zeros(self.shape[0], 0)
         found = self._run(_columns(given), self._pulled, self._root.rmv)
         return found[:, 0] if given.ndim == 1 else found
 
