@@ -12,6 +12,12 @@ from torch import Tensor, nn
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are not folded, whoever runs the tests; xdist tells its workers a width."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 class Untouched(Protocol):
     def __call__(self, model: nn.Module, *others: Tensor) -> AbstractContextManager[None]: ...
 

@@ -13,13 +13,6 @@ import lightlike as ll
 from lightlike import store
 from lightlike.cli import app, main
 
-
-@pytest.fixture(autouse=True)
-def no_width(monkeypatch):
-    """Lines are not folded, whoever runs the tests."""
-    monkeypatch.delenv("COLUMNS", raising=False)
-
-
 FACTORY = """
 import torch
 from torch import nn
