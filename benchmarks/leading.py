@@ -79,20 +79,16 @@ def peer(net: Net) -> Found:
     model, batches, _ = net
     data = [(x, y.flatten()) for x, y in batches]
     flat = Flat(model)
-    operator = GGNLinearOperator(
-        flat,
-        nn.CrossEntropyLoss(),
-        list(flat.parameters()),
-        data,
-        num_data=sum(len(x) for x, _ in data),
-    )
-
-    def product(v: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
-            found: Tensor = operator @ v.float()
-        return found.detach()
-
-    return by_eigsh(product, operator.shape[0], TOLERANCE)
+    # Forward mode needs attention by plain products, from the operator's own checks on.
+    with sdpa_kernel(SDPBackend.MATH):
+        operator = GGNLinearOperator(
+            flat,
+            nn.CrossEntropyLoss(),
+            list(flat.parameters()),
+            data,
+            num_data=sum(len(x) for x, _ in data),
+        )
+        return by_eigsh(lambda v: (operator @ v.float()).detach(), operator.shape[0], TOLERANCE)
 
 
 def reference(net: Net) -> NDArray[np.float64]:
