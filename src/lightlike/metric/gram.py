@@ -226,32 +226,53 @@ def _is_written(blocks: Sequence[Block], unit: Unit) -> bool:
 def _strips(
     blocks: Sequence[Block], units: Sequence[Unit], rows: int, traces: dict[Unit, float]
 ) -> Iterator[Tensor]:
-    """All rows' entries on the units' columns, (K, some) at a time; notes their squares."""
+    """All rows' entries on the units' columns, (K, some) at a time; notes their squares.
+
+    All strips lie in the same memory: one is over when the next is asked for.
+    """
     limit = max(NARROW, STRIP // (8 * max(1, rows)))
-    held: list[Tensor] = []
+    example = next(block.factors[units[0]] for block in blocks if units[0] in block.factors)
+    widest = min(limit, sum(unit.width for unit in units))
+    buffer = example.columns(0, 1).new_empty(rows * widest)
+    for pieces in _runs(units, limit):
+        width = sum(stop - start for _, start, stop in pieces)
+        strip = buffer[: rows * width].view(rows, width)
+        at = 0
+        for unit, start, stop in pieces:
+            part = strip[:, at : at + stop - start]
+            _write(blocks, unit, start, stop, part)
+            traces[unit] += float(torch.linalg.vector_norm(part)) ** 2
+            at += stop - start
+        yield strip
+
+
+def _runs(units: Sequence[Unit], limit: int) -> Iterator[list[tuple[Unit, int, int]]]:
+    """The units' columns in order, as pieces (unit, start, stop) of at most `limit` together."""
+    held: list[tuple[Unit, int, int]] = []
     width = 0
     for unit in units:
         for start in range(0, unit.width, limit):
-            strip = _strip(blocks, unit, start, min(start + limit, unit.width))
-            traces[unit] += float(torch.linalg.vector_norm(strip)) ** 2
-            if held and width + strip.shape[1] > limit:
-                yield torch.cat(held, 1)
+            stop = min(start + limit, unit.width)
+            if held and width + stop - start > limit:
+                yield held
                 held, width = [], 0
-            held.append(strip)
-            width += strip.shape[1]
+            held.append((unit, start, stop))
+            width += stop - start
     if held:
-        yield held[0] if len(held) == 1 else torch.cat(held, 1)
+        yield held
 
 
-def _strip(blocks: Sequence[Block], unit: Unit, start: int, stop: int) -> Tensor:
-    """All rows' entries on some columns of a unit, (K, stop − start)."""
-    parts = []
+def _write(blocks: Sequence[Block], unit: Unit, start: int, stop: int, out: Tensor) -> None:
+    """Write all rows' entries on some columns of a unit to out (K, stop − start)."""
+    top = 0
     for block in blocks:
+        target = out[top : top + block.rows]
         factor = block.factors.get(unit)
         if factor is None:
-            like = next(b.factors[unit] for b in blocks if unit in b.factors)
-            zeros = like.columns(0, 1).new_zeros(block.rows, stop - start)
-            parts.append(zeros)
+            target.zero_()
+        elif block.keep is None:
+            by_samples = target.view(block.samples, block.per_sample, -1)
+            factor.write(start, stop, by_samples.transpose(0, 1))
         else:
-            parts.append(block.kept(by_sample(factor.columns(start, stop))))
-    return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
+            target.copy_(block.kept(by_sample(factor.columns(start, stop))))
+        top += block.rows

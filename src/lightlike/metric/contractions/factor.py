@@ -52,6 +52,10 @@ class Factor(ABC):
     def columns(self, start: int, stop: int) -> Tensor:
         """Some columns' entries, (k, s, stop − start)."""
 
+    def write(self, start: int, stop: int, out: Tensor) -> None:
+        """Write some columns' entries to out (k, s, stop − start)."""
+        out.copy_(self.columns(start, stop))
+
     def dense(self) -> Tensor:
         """All entries, (k, s, width)."""
         return self.columns(0, self.width)

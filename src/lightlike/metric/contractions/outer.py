@@ -12,7 +12,7 @@ after the last mixing of positions have, are samples of their own.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -53,17 +53,27 @@ class Outer(Factor):
 
     def columns(self, start: int, stop: int) -> Tensor:
         """Some columns' entries, (k, s, stop − start)."""
+        parts = list(self._parts(start, stop))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def write(self, start: int, stop: int, out: Tensor) -> None:
+        """Write some columns' entries to out (k, s, stop − start)."""
+        at = 0
+        for part in self._parts(start, stop):
+            out[..., at : at + part.shape[-1]] = part
+            at += part.shape[-1]
+
+    def _parts(self, start: int, stop: int) -> Iterator[Tensor]:
+        """Some columns' entries: those of the weight, those of the bias."""
         weight = self.width - self.outs if self.bias else self.width
-        parts = []
         if start < min(stop, weight):
-            parts.append(self._weight_columns(start, min(stop, weight)))
+            yield self._weight_columns(start, min(stop, weight))
         if stop > weight:
             g = self.g[..., max(0, start - weight) : stop - weight]
             # Ones, unless the columns of the bias have been weighted.
             # As small matrix products on what lies side by side: an einsum would copy g.
             rows = torch.matmul(self.x[:, None, None, :, -1], g.transpose(0, 1))
-            parts.append(rows.squeeze(2).transpose(0, 1))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            yield rows.squeeze(2).transpose(0, 1)
 
     def apply(self, v: Tensor) -> Tensor:
         """Rows times v: (width, c) -> (k, s, c)."""
@@ -76,9 +86,14 @@ class Outer(Factor):
 
     def pull(self, u: Tensor) -> Tensor:
         """Rows transposed times u: (k, s, c) -> (width, c)."""
-        # (s, c, k) times (s, k, P out): no copy of g, which is laid out so.
-        g = torch.bmm(u.permute(1, 2, 0), self.g.transpose(0, 1).flatten(2))
-        g = g.view(self.samples, -1, self.positions, self.outs).transpose(1, 2)
+        # (s, c, k) times (s, k, P out), or (s, k, out P) where g is laid out so: no copy of g.
+        g, weights = self.g.transpose(0, 1), u.permute(1, 2, 0)
+        if g.stride(-1) > g.stride(-2):
+            mixed = torch.bmm(weights, g.transpose(2, 3).flatten(2))
+            g = torch.unflatten(mixed, 2, (self.outs, -1)).permute(0, 3, 1, 2)
+        else:
+            mixed = torch.bmm(weights, g.flatten(2))
+            g = torch.unflatten(mixed, 2, (self.positions, -1)).transpose(1, 2)
         # (c out, s P) times (s P, in): for one position without a copy.
         w = g.reshape(self.samples * self.positions, -1).T @ self.x.reshape(-1, self.ins)
         w = w.view(-1, self.outs, self.ins)
