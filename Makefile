@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -33,6 +33,11 @@ lint: .venv/.dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+docs: .venv/.demo
+	$(PIP) -e ".[docs]"
+	.venv/bin/mkdocs build --strict --quiet
+	@echo build/docs/index.html
 
 clean:
 	rm -rf .venv
