@@ -90,4 +90,8 @@ rotation = 3                          # optional: leading directions to follow
 
 The step is the last number in each file's name, or its place where the names have none. Lengths
 are in nats. `show` and `report` take the history that is written.
+
+Stopped, by Ctrl-C or a crash, the same command goes on after the last file that was measured, to
+the same numbers; it also takes files that came since. Another set-up, or other weights, are refused
+unless --force starts over.
 """

@@ -2,8 +2,8 @@
 
 Exit codes: 0 done; 1 the input cannot be measured (one paragraph on stderr says why and what to
 do); 2 the command was misused; 3 a check of `diagnose` failed; 130 interrupted (Ctrl-C); 143
-terminated (SIGTERM). A measurement that was stopped goes on where it was when the same command is
-given again.
+terminated (SIGTERM). A measurement or `track` that was stopped goes on where it was when the same
+command is given again.
 
 Where stdout or stderr is a terminal, long lines are folded to its width (COLUMNS overrides it);
 letters that its encoding lacks are written in ASCII.
@@ -47,7 +47,7 @@ from lightlike.assess.noisy import measure_with_noise
 from lightlike.assess.planning import Plan
 from lightlike.assess.presets import check_preset, settle
 from lightlike.assess.reanalysis import reanalyse
-from lightlike.console import adapt, echo
+from lightlike.console import adapt, echo, one_paragraph
 from lightlike.demos import demo as run_demo
 from lightlike.errors import ComparisonError, LightlikeError, StoreError
 from lightlike.present.report import report as write_report
@@ -312,7 +312,7 @@ def _run(*, debug: bool) -> None:
     except LightlikeError as error:
         if debug:
             raise
-        echo(f"lightlike: {error}", err=True)
+        echo(f"lightlike: {one_paragraph(error)}", err=True)
         sys.exit(1)
     except OSError as error:
         if debug:
@@ -323,7 +323,7 @@ def _run(*, debug: bool) -> None:
         if debug:
             raise
         echo(
-            f"lightlike: unexpected {type(error).__name__}: {error}. This is a fault of lightlike "
+            f"lightlike: unexpected {type(error).__name__}: {one_paragraph(error)}. This is a fault of lightlike "
             "or of the model's code; nothing was written. Run again with --debug to see where.",
             err=True,
         )
