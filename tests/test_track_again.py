@@ -94,9 +94,10 @@ def stop(folder, monkeypatch, line=2, how=Killed, out="history.jsonl"):
             raise how
         real(source, target)
 
-    with monkeypatch.context() as patch, pytest.raises(how):
+    with monkeypatch.context() as patch:
         patch.setattr(store.os, "replace", ending)
-        followed(folder, out)
+        with pytest.raises(how):
+            followed(folder, out)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -197,7 +198,7 @@ def test_less_memory_is_refused_only_where_the_way_would_differ(folder, monkeypa
     stop(folder, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr("lightlike.runfile.journal.resolve_memory", lambda _: 1000)
-        with pytest.raises(TrackingError, match="1000 bytes|1.0 kB|1 kB"):
+        with pytest.raises(TrackingError, match="a way that takes"):
             followed(folder)
         patch.setattr("lightlike.runfile.journal.resolve_memory", lambda _: 30_000_000)
         assert followed(folder).column("step") == [1, 2, 3]

@@ -65,22 +65,13 @@ class Journal:
         if force:
             _forget(target)
         self.states: Checkpoint = open_checkpoint(target, problem, key, alone=True)
+        self.budget = resolve_memory(options.get("memory"))
+        self.files: list[list[Any]] = []
         try:
-            state = self.states.get(NAME)
-            if state is None and target.exists():
-                raise TrackingError(
-                    f"{str(target)!r} is there already.",
-                    "Two runs in one file could not be told apart.",
-                    "Name another file with --out, or replace it with --force.",
-                )
-            self.budget = resolve_memory(options.get("memory"))
-            self.files: list[list[Any]] = []
-            if state is not None:
-                self._take_up(state, key)
+            self._state = self._found(key)
         except BaseException:
             self.states.close()
             raise
-        self._state = state
 
     def begin(self, tracker: Tracker) -> list[tuple[int, Path]]:
         """Put a tracker where the last one was; what is left to be measured.
@@ -115,7 +106,17 @@ class Journal:
         }
         self.states.write(NAME, {} if basis is None else {"basis": basis}, facts)
 
-    def _take_up(self, state: State, key: dict[str, Any]) -> None:
+    def _found(self, key: dict[str, Any]) -> State | None:
+        """What there is to go on from, if it can be."""
+        state = self.states.get(NAME)
+        if state is None:
+            if self.target.exists():
+                raise TrackingError(
+                    f"{str(self.target)!r} is there already.",
+                    "Two runs in one file could not be told apart.",
+                    "Name another file with --out, or replace it with --force.",
+                )
+            return None
         facts = state[1]
         self.files = facts["files"]
         if not self.problem.same(list(self.problem.survey.checksums), facts["checksums"]):
@@ -137,6 +138,7 @@ class Journal:
                     "Free some memory, or start over with --force.",
                 )
         self.budget = int(facts["budget"])
+        return state
 
 
 def _forget(target: Path) -> None:
