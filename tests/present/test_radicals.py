@@ -100,7 +100,9 @@ def test_the_page_has_them_side_by_side(comparison, tmp_path):
         assert table["all null directions"][name] == str(2 * width + 1)
         assert table["of parameters"][name] == str(8 * width + 3)
     assert table["rescaling"]["3 &lt;units&gt;"] == "—"
-    assert comparison.to_dict()["entries"][0]["explanation"] is not None
+    kept = {e["name"]: e["explanation"] for e in comparison.to_dict()["entries"]}
+    assert kept["3 <units>"] is None
+    assert kept["8 <units>"]["explained"] == 17
 
 
 def test_the_page_says_how_to_ask_for_them(comparison, tmp_path):

@@ -44,7 +44,6 @@ from lightlike.present.page import (
     whole,
 )
 from lightlike.present.words import comparison_verdict, history_verdict, measurement_verdict
-from lightlike.results import Result
 from lightlike.spectrum.memory import format_bytes
 from lightlike.spectrum.spectrum import Spectrum
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightlike.assess.history import is_history
 from lightlike.assess.stages import open_checkpoint, prior_tag
 from lightlike.assess.tracking import Tracker
 from lightlike.checkpoint import SUFFIX, Checkpoint, State
@@ -32,7 +33,7 @@ class Journal:
         found: Steps and files of weights, in order.
         problem: The model with the first of them.
         options: Of the tracker, but its data and likelihood.
-        force: Whether to delete what is there, finished or not.
+        force: Whether to delete a history that is there, finished or not.
 
     Raises:
         StoreError: if another process is at work on the same history, or a part of one with another
@@ -143,6 +144,12 @@ class Journal:
 
 def _forget(target: Path) -> None:
     """Delete a history, and what was saved on the way to it; refused while another is at work."""
+    if target.exists() and not is_history(target):
+        raise TrackingError(
+            f"{str(target)!r} exists and is not a history.",
+            "It would be lost.",
+            "Name another file with --out, or delete it first.",
+        )
     if Path(f"{target}{SUFFIX}").is_dir():
         Checkpoint(target, {}).remove()
     target.unlink(missing_ok=True)
