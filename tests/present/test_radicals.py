@@ -73,6 +73,9 @@ def test_the_smallest_of_many_kinds_share_a_hue():
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
     assert labels == [*(f"kind {i}" for i in range(len(HUES))), "other sources"]
     assert len(data_of(figure)["kind"]) == len(HUES) + 3
+    # One alone has its own name.
+    few = explained(*[(f"kind {i}", 20 - i) for i in range(len(HUES) + 1)])
+    assert plot_radicals([("a", few)]).legends[0].get_texts()[-1].get_text() == "kind 6"
 
 
 def test_without_any_explanation_there_is_nothing_to_draw():

@@ -18,6 +18,7 @@ from lightlike.figures.chart import (
     SMALL,
     TEXT,
     THIN,
+    Columns,
     Place,
     begin,
     entitle,
@@ -74,7 +75,7 @@ def plot_radicals(networks: Sequence[tuple[str, Explained | None]], *, ax: Place
             "Measure with explain=True.",
         )
     rows = [(name, k, n) for name, kinds in bars for k, n in (kinds or {}).items()]
-    columns = {
+    columns: Columns = {
         "network": [name for name, *_ in rows],
         "kind": [kind for _, kind, _ in rows],
         "dimension": [size for *_, size in rows],
@@ -101,7 +102,7 @@ def plot_radicals(networks: Sequence[tuple[str, Explained | None]], *, ax: Place
     grouped(axes, "x")
     axes.set_xlabel("null directions", fontsize=TEXT, color=INK, labelpad=6)
     names = {style: kind for kind, style in reversed(styles.items())}
-    if GREY in names and names[GREY] != UNEXPLAINED and len(order) > len(HUES):
+    if list(styles.values()).count(GREY) > 1:
         names[GREY] = OTHERS
     if names:
         handles = [Patch(label=name, **_look(style)) for style, name in reversed(names.items())]
@@ -114,7 +115,7 @@ def plot_radicals(networks: Sequence[tuple[str, Explained | None]], *, ax: Place
         else:
             below = -0.55 / (0.42 * len(bars) + 0.3)
             axes.legend(loc="upper left", bbox_to_anchor=(0.0, below), **style)
-    total = sum(columns["dimension"])
+    total = sum(size for *_, size in rows)
     title = "No null directions"
     if total:
         most = sum(kinds.get(order[0], 0) for kinds in known)
