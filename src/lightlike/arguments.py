@@ -24,6 +24,20 @@ PriorText = Annotated[
 PresetName = Annotated[
     str | None, typer.Option("--preset", help="quick, standard or exact; as in the run file.")
 ]
+Explain = Annotated[
+    bool | None,
+    typer.Option(
+        "--explain/--no-explain",
+        help="Name the sources of null directions, or not, whatever the run file says.",
+    ),
+]
+Saturate = Annotated[
+    bool | None,
+    typer.Option(
+        "--saturation/--no-saturation",
+        help="Follow the dimension against observations, or not, whatever the run file says.",
+    ),
+]
 Tolerance = Annotated[
     float | None,
     typer.Option(help="Singular values above this share of the largest count as dimensions."),
@@ -71,10 +85,18 @@ prior = { variance = "evidence" }     # optional; variance 1 unless given; or on
 #   { name = "from_initialisation", constants = 0.01, fresh = true }
 #   { name = "per_parameter", variance = { "0.weight" = 0.1, "0.bias" = 0.2 } }
 out = "result.safetensors"            # optional, beside the run file
-# optional too: parameters, method, units, memory, seed, layers, dtype, explain, saturation
+# optional too: parameters, units, memory, seed, dtype, and true or false each: layers, explain,
+# saturation, projections
 preset = "standard"                   # optional; or:
 #   "quick": no layers; an estimate, marked as such, where no exact route fits
 #   "exact": exact or refused, with layers, explain and saturation
+method = "auto"                       # optional; "gram", "metric", "svd"; or, not exact, one of:
+#   "lanczos", "slq", "kronecker", "sketch", and with options, of which any may be left out:
+#   { name = "lanczos", count = 20, tolerance = 1e-7, block = 1, chance = 1e-6, maximum = 3000 }
+#   { name = "slq", probes = 16, steps = 200, deflate = 10, share = 0.05, block = 8 }
+#   { name = "kronecker", form = "ekfac", sharing = "expand", small = 1024, largest = 8192,
+#     check = true }
+#   { name = "sketch", draws = 8, repetitions = 4, distribution = "normal" }
 """
 
 TRACK_HELP = """Measure saved weights of a training run one after the other.
@@ -90,4 +112,8 @@ rotation = 3                          # optional: leading directions to follow
 
 The step is the last number in each file's name, or its place where the names have none. Lengths
 are in nats. `show` and `report` take the history that is written.
+
+Stopped, by Ctrl-C or a crash, the same command goes on after the last file that was measured, to
+the same numbers; it also takes files that came since. Another set-up, or other weights, are refused
+unless --force starts over.
 """

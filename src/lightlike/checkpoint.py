@@ -44,9 +44,12 @@ class Checkpoint:
         path: Of the result; the states stand in a folder of that name and `.partial`.
         key: What the numbers depend on, by name, in types that JSON has.
         note: Takes what is to be said: where it goes on, or what cannot be used.
+        alone: Whether states of another key must not be there, as they belong to a result that
+            would be lost.
 
     Raises:
-        StoreError: if another process is at work on the same result.
+        StoreError: if another process is at work on the same result, or there are states of
+            another key and must not be.
 
     Attributes:
         folder: Where the states are; it exists once one is written.
@@ -59,6 +62,8 @@ class Checkpoint:
         path: str | os.PathLike[str],
         key: Mapping[str, Any],
         note: Callable[[str], None] = lambda _: None,
+        *,
+        alone: bool = False,
     ) -> None:
         self.root = Path(f"{os.fspath(path)}{SUFFIX}")
         self.key = json.loads(json.dumps(dict(key)))
@@ -73,7 +78,7 @@ class Checkpoint:
         self._lock: int | None = None
         if self.root.is_dir():
             self._take_lock()
-        self.resumed = self._look()
+        self.resumed = self._look(alone=alone)
         self._started = self._last = self._clock()
         self._cost = 0.0
 
@@ -196,8 +201,8 @@ class Checkpoint:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def _look(self) -> bool:
-        """Whether there is a state of this key; says which others there are."""
+    def _look(self, *, alone: bool) -> bool:
+        """Whether there is a state of this key; says which others there are, or refuses them."""
         mine, others = False, set[str]()
         for path in sorted(self.root.glob("*/*.safetensors")) if self.root.is_dir() else ():
             header = _header(path)
@@ -211,6 +216,14 @@ class Checkpoint:
                 key = key if isinstance(key, dict) else {}
                 names = self.key.keys() | key.keys()
                 others |= {name for name in names if self.key.get(name) != key.get(name)}
+        if others and alone:
+            self.close()
+            raise StoreError(
+                f"{str(self.root)!r} holds what was done of another run; it differs from this one "
+                f"in: {', '.join(sorted(others))}.",
+                "To go on would mix the two; to start over would lose it.",
+                "Restore what differs, name another file, or start over by force (--force).",
+            )
         if others:
             self._note(
                 f"What {str(self.root)!r} holds of another run is not used; "

@@ -2,8 +2,8 @@
 
 Exit codes: 0 done; 1 the input cannot be measured (one paragraph on stderr says why and what to
 do); 2 the command was misused; 3 a check of `diagnose` failed; 130 interrupted (Ctrl-C); 143
-terminated (SIGTERM). A measurement that was stopped goes on where it was when the same command is
-given again.
+terminated (SIGTERM). A measurement or `track` that was stopped goes on where it was when the same
+command is given again.
 
 Where stdout or stderr is a terminal, long lines are folded to its width (COLUMNS overrides it);
 letters that its encoding lacks are written in ASCII.
@@ -27,12 +27,14 @@ from lightlike.arguments import (
     TRACK_HELP,
     AsJson,
     Dtype,
+    Explain,
     Files,
     Observations,
     Out,
     PresetName,
     PriorText,
     RunFile,
+    Saturate,
     Tolerance,
     Units,
     Variance,
@@ -47,7 +49,7 @@ from lightlike.assess.noisy import measure_with_noise
 from lightlike.assess.planning import Plan
 from lightlike.assess.presets import check_preset, settle
 from lightlike.assess.reanalysis import reanalyse
-from lightlike.console import adapt, echo
+from lightlike.console import adapt, echo, one_paragraph
 from lightlike.demos import demo as run_demo
 from lightlike.errors import ComparisonError, LightlikeError, StoreError
 from lightlike.present.report import report as write_report
@@ -99,11 +101,13 @@ def measure(
     dtype: Dtype = None,
     prior: PriorText = None,
     preset: PresetName = None,
+    explain: Explain = None,
+    saturation: Saturate = None,
     quiet: Annotated[bool, NO_PROGRESS] = False,
 ) -> None:
     """Measure the model and data that a run file names."""
     asked = read_run(run, prior)
-    options, foreseen = _settled(asked, dtype, preset)
+    options, foreseen = _settled(asked, preset, dtype=dtype, explain=explain, saturation=saturation)
     if out is not None:
         options["out"] = out
     if not quiet:
@@ -121,7 +125,7 @@ def plan(
     run: RunFile, as_json: AsJson = False, dtype: Dtype = None, preset: PresetName = None
 ) -> None:
     """Say what `measure` would do with a run file: route, memory, time; compute nothing large."""
-    _, foreseen = _settled(read_run(run), dtype, preset)
+    _, foreseen = _settled(read_run(run), preset, dtype=dtype)
     _print(foreseen, as_json=as_json)
 
 
@@ -145,11 +149,9 @@ def track(
         echo(f"written to {target}")
 
 
-def _settled(asked: Run, dtype: str | None, preset: str | None) -> tuple[dict[str, Any], Plan]:
-    """The options of `measure` for a run file, and its plan."""
-    options = dict(asked.options)
-    if dtype is not None:
-        options["dtype"] = dtype
+def _settled(asked: Run, preset: str | None, **given: Any) -> tuple[dict[str, Any], Plan]:
+    """The options of `measure` for a run file and what was given besides, and its plan."""
+    options = asked.options | {name: value for name, value in given.items() if value is not None}
     named = asked.preset if preset is None else check_preset(preset)
     return settle(asked.model, asked.data, asked.likelihood, options, named)
 
@@ -312,7 +314,7 @@ def _run(*, debug: bool) -> None:
     except LightlikeError as error:
         if debug:
             raise
-        echo(f"lightlike: {error}", err=True)
+        echo(f"lightlike: {one_paragraph(error)}", err=True)
         sys.exit(1)
     except OSError as error:
         if debug:
@@ -323,8 +325,9 @@ def _run(*, debug: bool) -> None:
         if debug:
             raise
         echo(
-            f"lightlike: unexpected {type(error).__name__}: {error}. This is a fault of lightlike "
-            "or of the model's code; nothing was written. Run again with --debug to see where.",
+            f"lightlike: unexpected {type(error).__name__}: {one_paragraph(error)}. This is a "
+            "fault of lightlike or of the model's code; nothing was written. Run again with "
+            "--debug to see where.",
             err=True,
         )
         sys.exit(1)

@@ -48,6 +48,11 @@ def echo(text: str, *, err: bool = False) -> None:
     typer.echo(text if width is None else folded(text, width), err=err)
 
 
+def one_paragraph(text: object) -> str:
+    """A text without line breaks, which the messages of other libraries have."""
+    return " ".join(str(text).split())
+
+
 def terminal_width(*, err: bool = False) -> int | None:
     """Columns of the terminal, or of the variable COLUMNS; None where neither is there."""
     stream = sys.stderr if err else sys.stdout

@@ -60,7 +60,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         """For notebooks: a piece of a page, without scripts or outside references."""
-        text: str = importlib.import_module("lightlike.present.fragments").fragment(self)
+        text: str = importlib.import_module("lightlike.present.pieces").fragment(self)
         return text
 
 

@@ -150,8 +150,9 @@ def _open(path: str | os.PathLike[str], *, whole: bool) -> tuple[dict[str, Tenso
             tensors = {name: file.get_tensor(name) for name in names}
         header = json.loads(metadata.get(KEY, "null"))
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        reason = "it is a folder" if Path(path).is_dir() else error
         raise StoreError(
-            f"{str(path)!r} cannot be read as a result file ({error}).",
+            f"{str(path)!r} cannot be read as a result file ({reason}).",
             "It is missing, truncated or something else.",
             "Check the path, or measure again.",
         ) from error

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightlike import store
+import lightlike as ll
+from lightlike import checkpoint, store
+from lightlike.assess import accounts
+from lightlike.geometry.prefixes import Prefixes
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 HERE = Path(__file__).parent
@@ -21,6 +24,8 @@ CASES = {
     "float32": {"options": {"dtype": "float32", "variance": 0.01}},
     "svd": {"options": {"method": "svd"}},
     "metric": {"options": {"method": "metric"}},
+    "accounts": {"options": {"explain": True, "saturation": True}},
+    "accounts by svd": {"options": {"explain": True, "saturation": True, "method": "svd"}},
     "lanczos": {"options": {"Lanczos": {"count": 5}, "seed": 3}},
     "lanczos, unequal variances": {"options": {"Lanczos": {"count": 4}, "unequal": True}},
     "slq": {"options": {"Quadrature": {"probes": 5, "deflate": 3, "block": 2}, "seed": 3}},
@@ -32,6 +37,8 @@ CASES = {
 FEW = {
     "svd": (2, 3, 5),
     "metric": (2, 3, 5),
+    "accounts": (83, 84, 88, 91, 97),
+    "accounts by svd": (8, 40, 90, 96),
     "lanczos": (1, 2, 6, 15, 24),
     "lanczos, unequal variances": (3, 20, 34, 41),
     "slq": (2, 3, 4, 5),
@@ -72,6 +79,7 @@ QUICK = {
     "unequal variances": (124,),
     "three passes": (61,),
     "float32": (43,),
+    "accounts": (84, 90, 97),
     "lanczos, unequal variances": (8, 39),
     "slq": (4,),
 }
@@ -146,6 +154,46 @@ def test_what_was_saved_of_another_run_is_not_used(ended, what):
     same(folder / f"fresh {what}.ll", folder / f"other {what}.ll")
     assert numbers(folder / "plain.ll")[1] != numbers(folder / f"other {what}.ll")[1]
     assert not (folder / f"other {what}.ll.partial").exists()
+
+
+def test_what_was_explained_and_saturated_is_not_computed_again(tmp_path, monkeypatch):
+    """Ended at its very end; and of the subsets, those that an earlier run found."""
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    data, found = (torch.randn(20, 4), torch.arange(20) % 2), []
+    one = Prefixes._from_gram
+
+    def counted(self, count):
+        found.append(count)
+        if stop and len(found) == stop:
+            raise KeyboardInterrupt
+        return one(self, count)
+
+    def measured(out, **options):
+        found.clear()
+        return ll.measure(
+            model.eval(), data, "categorical", method="gram", explain=True, saturation=True,
+            progress=False, out=tmp_path / out, **options,
+        )  # fmt: skip
+
+    stop = 0
+    monkeypatch.setattr(Prefixes, "_from_gram", counted)
+    whole = measured("whole.ll")
+    subsets = list(found)
+    assert len(subsets) > 4
+    stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        measured("out.ll")
+    stop = 0
+    monkeypatch.setattr(accounts, "name_directions", lambda *_, **__: pytest.fail("computed"))
+    again = measured("out.ll")
+    assert found == subsets[2:]
+    assert again.saturation == whole.saturation
+    assert again.explanation == whole.explanation
+    assert again.dimension == whole.dimension
+    same(tmp_path / "whole.ll", tmp_path / "out.ll")
 
 
 @pytest.mark.slow

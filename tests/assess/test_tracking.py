@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lightlike as ll
 from lightlike.errors import ChoiceError, StoreError, TrackingError
-from lightlike.integrations import sinks
 
 
 def data(n=24):
@@ -166,37 +165,6 @@ def test_without_labels_there_is_no_length():
     assert "—" in str(tracker.history)
     assert "length" not in seen[0][1]
     assert seen[0][1]["dimension"] == tracker.history.snapshots[0].dimension
-
-
-def test_tensorboard_gets_the_numbers(tmp_path):
-    """Through its own writer and reader."""
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(tmp_path) as writer:
-        tracker = ll.Tracker(data(), "categorical", sinks=[sinks.tensorboard(writer)])
-        train(tracker, steps=3)
-    reader = EventAccumulator(str(tmp_path)).Reload()
-    for name in ("dimension", "length", "loss"):
-        found = [(e.step, e.value) for e in reader.Scalars(f"lightlike/{name}")]
-        column = zip(tracker.history.column("step"), tracker.history.column(name), strict=True)
-        assert found == [(step, pytest.approx(value, rel=1e-6)) for step, value in column]
-
-
-def test_weights_and_biases_get_the_numbers():
-    """Through the one method of a run that is used."""
-
-    logged = []
-
-    class Run:
-        def log(self, numbers, step):
-            logged.append((step, numbers))
-
-    tracker = ll.Tracker(data(), "categorical", sinks=[sinks.wandb(Run())])
-    train(tracker, steps=2)
-    assert [step for step, _ in logged] == [1, 2]
-    assert logged[1][1]["lightlike/length"] == tracker.history.snapshots[1].length
 
 
 def test_one_file_holds_one_run(tmp_path):

@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import math
+import re
 import sys
 import types
 import typing
@@ -186,17 +187,36 @@ def test_figures_show_the_numbers(answers):
 
 
 def test_pieces_of_pages(answers):
-    """Static and self-contained; the number that matters is in it; names are text."""
+    """Static and self-contained; the number and the figure are in it; names are text."""
+    figures: dict[str, str] = {}
     for name, answer in answers.items():
         text = answer._repr_html_()
         assert text.startswith('<div class="lightlike piece">'), name
         assert not set(text.split()) & {"<script>", "<button"}, name
-        assert not any(mark in text for mark in ("http:", "https:", "src=", "@import", "url("))
+        # Of what is drawn, only names of its own parts are referred to.
+        outside = text.replace("url(#piece-", "").replace('href="#piece-', "")
+        assert not any(mark in outside for mark in ("http:", "https:", "src=", "@import", "url("))
+        assert "href=" not in outside, name
+        assert text.count('<svg viewBox="') == text.count("</svg>") == 1, name
+        drawing = text[text.index("<svg") : text.index("</svg>")]
+        (mark,) = {i.rsplit("-", 1)[0] for i in re.findall(r' id="([^"]+)"', text)}
+        # Pieces of one notebook do not draw with one another's parts.
+        assert figures.setdefault(mark, drawing) == drawing, name
         assert "<b>" not in text
         assert text.count("<div") == text.count("</div>"), name
         if isinstance(value := getattr(answer, "value", None), int) and value is not True:
             assert f"{value:,}" in text or isinstance(answer, ll.lengths.NoiseVariance), name
-        assert len(text) < 3e4, name
+        assert len(text) < 2e5, name
+    assert len(figures) > 20
+    assert answer._repr_html_() == text
+
+
+def test_figures_too_large_for_a_piece_are_left_to_plot(measured, monkeypatch):
+    monkeypatch.setattr("lightlike.present.rendering.LARGEST", 1000)
+    text = measured._repr_html_()
+    assert "<svg" not in text
+    assert "too large" in text
+    assert "<svg" not in ll.History(())._repr_html_()  # nothing to draw
 
 
 def test_pieces_are_in_the_units_asked_for(measured):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lightlike.checkpoint import Checkpoint
 from lightlike.errors import choice_error
 from lightlike.geometry.counting import demand_float64
 from lightlike.geometry.dimension import Dimension
-from lightlike.geometry.saturation import Saturation
-from lightlike.geometry.saturation import saturation as saturate
+from lightlike.geometry.saturation import Saturation, saturate
 from lightlike.geometry.symmetry.explain import certified
 from lightlike.geometry.symmetry.explain import explain as name_directions
 from lightlike.geometry.symmetry.explanation import ExplanationSummary
 from lightlike.metric.fisher import Fisher
 from lightlike.spectrum.spectrum import Spectrum
+
+# Names of their states.
+EXPLANATION, SATURATION = "explanation", "saturation"
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,63 @@ def account_for(
     explain: bool,
     saturation: bool,
     seed: int,
-    memory: int,
+    memory: float,
+    checkpoint: Checkpoint | None = None,
 ) -> Accounts:
-    """What was asked for, from a spectrum that is there."""
+    """What was asked for, from a spectrum that is there; each kept for a run that goes on.
+
+    Args:
+        F: What is measured.
+        dimension: As the spectrum has it.
+        spectrum: Of F.
+        explain: Whether to name null directions.
+        saturation: Whether to follow the dimension against observations.
+        seed: Of their order.
+        memory: Bytes that may be used.
+        checkpoint: Where states are kept; None to keep nothing.
+    """
+    if checkpoint is not None and (explain or saturation):
+        checkpoint.flush()  # what follows may take longer than all before
     summary = None
     if explain:
-        explanation = name_directions(F, spectrum=spectrum)
-        dimension = certified(dimension, explanation, F.root)
-        summary = explanation.summary()
-    course = saturate(F, seed=seed, memory=memory) if saturation else None
+        dimension, summary = _explained(F, dimension, spectrum, checkpoint)
+    course = _saturated(F, seed, memory, checkpoint) if saturation else None
     return Accounts(dimension, summary, course)
+
+
+def _explained(
+    F: Fisher, dimension: Dimension, spectrum: Spectrum, checkpoint: Checkpoint | None
+) -> tuple[Dimension, ExplanationSummary]:
+    found = None if checkpoint is None else checkpoint.get(EXPLANATION)
+    if found is not None:
+        facts = found[1]
+        return (
+            Dimension.from_dict(facts["dimension"]),
+            ExplanationSummary.from_dict(facts["summary"]),
+        )
+    explanation = name_directions(F, spectrum=spectrum)
+    dimension, summary = certified(dimension, explanation, F.root), explanation.summary()
+    if checkpoint is not None:
+        facts = {"dimension": dimension.to_dict(), "summary": summary.to_dict()}
+        checkpoint.put(EXPLANATION, {}, facts)
+    return dimension, summary
+
+
+def _saturated(F: Fisher, seed: int, memory: float, checkpoint: Checkpoint | None) -> Saturation:
+    """Subset after subset, from those that an earlier run has found."""
+    if checkpoint is None:
+        return saturate(F, seed=seed, memory=memory)
+    whole, parts = f"{SATURATION}-{seed}", f"{SATURATION}-{seed}-subsets"
+    if (found := checkpoint.get(whole)) is not None:
+        return Saturation.from_dict(found[1]["saturation"])
+    known: dict[int, Dimension] = {}
+    if (found := checkpoint.get(parts)) is not None:
+        known = {int(n): Dimension.from_dict(d) for n, d in found[1]["known"].items()}
+
+    def keep(dimensions: Mapping[int, Dimension]) -> None:
+        facts = {"known": {str(n): d.to_dict() for n, d in dimensions.items()}}
+        checkpoint.offer(parts, lambda: ({}, facts))
+
+    course = saturate(F, seed=seed, memory=memory, known=known, keep=keep)
+    checkpoint.put(whole, {}, {"saturation": course.to_dict()})
+    return course

@@ -16,6 +16,7 @@ from torch import Tensor
 from lightlike.assess.likeness import asked_prior, check_alike
 from lightlike.assess.measurement import Measurement, load
 from lightlike.errors import ChoiceError, ComparisonError, choice_error
+from lightlike.geometry.symmetry.explanation import ExplanationSummary
 from lightlike.length.description import UNITS, check_units
 from lightlike.results import Result, frame_of, plain
 from lightlike.terminal import plain_text
@@ -46,6 +47,7 @@ class Entry:
         parameters: D.
         held_out: Nats or bits per observation on held-out data, or None.
         notes: What to keep in mind about this measurement.
+        explanation: Null directions by their sources, or None if they were not sought.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Entry:
     parameters: int
     held_out: float | None
     notes: tuple[str, ...]
+    explanation: ExplanationSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ class Comparison(Result):
         Raises:
             DependencyError: if pandas is not installed.
         """
-        rows = [{k: v for k, v in plain(e).items() if k != "notes"} for e in self.entries]
+        apart = ("notes", "explanation")
+        rows = [{k: v for k, v in plain(e).items() if k not in apart} for e in self.entries]
         return frame_of(rows, index="name")
 
     def plot(self, ax: Any = None) -> Figure:
@@ -241,6 +245,7 @@ def _entry(
         parameters=m.parameters,
         held_out=None if held_out is None else held_out * factor,
         notes=m.warnings,
+        explanation=m.explanation,
     )
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightlike.errors import StoreError
+from lightlike.numbers import is_finite, is_whole
 from lightlike.results import Result, frame_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# How each line of a history begins.
+START = b'{"step": '
 
 
 @dataclass(frozen=True)
@@ -175,18 +179,36 @@ def read_history(path: str | os.PathLike[str]) -> History:
     return History(tuple(found))
 
 
+def is_history(path: Path) -> bool:
+    """Whether a file begins as a history does, or is empty; of a whole one tells `read_history`."""
+    with path.open("rb") as file:
+        start = file.read(len(START))
+    return START.startswith(start) if len(start) < len(START) else start == START
+
+
 def _parsed(line: str) -> tuple[Snapshot | None, str]:
     """The snapshot on a line, or what is wrong with it."""
     try:
-        fields = json.loads(line)
+        given = json.loads(line)
     except ValueError as error:
         return None, str(error)
-    if not isinstance(fields, Mapping):
+    if not isinstance(given, Mapping):
         return None, "not an object"
     try:
-        snapshot = Snapshot(**fields)
+        snapshot = Snapshot(**given)
     except TypeError as error:
         return None, str(error)
-    if not isinstance(snapshot.step, int) or not isinstance(snapshot.dimension, int):
-        return None, "step or dimension is no whole number"
+    for entry in fields(Snapshot):
+        value = getattr(snapshot, entry.name)
+        if not _is(value, str(entry.type)):
+            return None, f"{entry.name} is {value!r}"
     return snapshot, ""
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value from JSON is of the type that an attribute is declared to have."""
+    if kind == "str":
+        return isinstance(value, str)
+    if kind == "int":
+        return is_whole(value)
+    return is_finite(value) or (value is None and kind == "float | None")

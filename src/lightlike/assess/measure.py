@@ -151,12 +151,10 @@ def _measured(method: Method, setting: Setting, asked: dict[str, Any], start: fl
     F, problem, checkpoint = setting.F, setting.F.problem, setting.checkpoint
     parts = parts_by(method, setting)
     spectrum, length = parts.spectrum, parts.length
-    if checkpoint is not None and (asked["explain"] or asked["saturation"]):
-        checkpoint.flush()  # these may take longer than all before, and keep no states of their own
     accounts = account_for(
         F, parts.dimension, spectrum,
         explain=asked["explain"], saturation=asked["saturation"],
-        seed=setting.seed, memory=setting.budget,
+        seed=setting.seed, memory=parts.memory or setting.budget, checkpoint=checkpoint,
     )  # fmt: skip
     dimension = accounts.dimension
     seconds = time.perf_counter() - start

@@ -47,6 +47,7 @@ class Parts:
         exact: Whether every row of A was taken whole.
         ranked: Whether the dimension is an estimate of the rank, and not bounds alone.
         projections: What re-analysis under other priors needs, if it was kept.
+        memory: Bytes that the route was chosen for, where later ones must go by the same.
     """
 
     spectrum: Spectrum
@@ -59,6 +60,7 @@ class Parts:
     exact: bool = False
     ranked: bool = True
     projections: Projections | None = None
+    memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def _by_rows(method: str, setting: Setting) -> Parts:
         layers=stages.layers(),
         ways=setting.F.root.sweep.ways,
         exact=True,
+        memory=stages.memory,
     )
 
 

@@ -56,13 +56,16 @@ VECTORS, AGREE = 9.0, 1e-6
 
 
 def open_checkpoint(
-    out: str | os.PathLike[str], problem: Problem, options: dict[str, Any]
+    out: str | os.PathLike[str], problem: Problem, options: dict[str, Any], *, alone: bool = False
 ) -> Checkpoint:
     """The states of a measurement whose result goes to `out`.
 
     They are those of the same weights and data (SHA-256), selection, likelihood, dtype, options and
     versions, and of a model with the same outputs. What depends on the prior is saved by its name,
     so that another prior can take what does not.
+
+    Raises:
+        StoreError: as `Checkpoint`; with `alone`, also if there are states of another key.
     """
     key = {
         **problem.fingerprint,
@@ -73,7 +76,7 @@ def open_checkpoint(
         **options,
         "versions": [version("lightlike"), torch.__version__, platform.python_version()],
     }
-    return Checkpoint(out, key, problem.progress.note)
+    return Checkpoint(out, key, problem.progress.note, alone=alone)
 
 
 def prior_tag(prior: Prior, resolved: ResolvedPrior) -> str:

@@ -148,8 +148,7 @@ class Tracker:
             self._start = start
         if not self.due(step) and not force:
             return None
-        if self._out is not None and not self._opened:
-            self._open(self._out)
+        self.open()
         with evaluated(model):
             snapshot, basis = self._measure(model, step, _finite(loss))
         taken = time.perf_counter() - start
@@ -209,15 +208,23 @@ class Tracker:
         self._start = time.perf_counter() - elapsed if snapshots else None
         self._opened = False
 
-    def _open(self, out: Path) -> None:
-        """Make the file hold what came before this tracker's next snapshot, and no more.
+    def open(self) -> None:
+        """Make the file, if there is one, hold what came before the next snapshot, and no more.
 
-        After a crash it may have a torn line, and steps after the checkpoint gone on from.
+        After a crash it may have a torn line, steps after the checkpoint gone on from, or lack some
+        before it. The next measurement would do this too.
+
+        Raises:
+            TrackingError: if the file holds another run.
+            StoreError: if it cannot be read or written.
         """
-        before = tuple(self._snapshots)
+        if self._out is None or self._opened:
+            return
+        before, out = tuple(self._snapshots), self._out
         if out.exists() and out.stat().st_size:
             there = read_history(out).snapshots
-            if there[: len(before)] != before or (there and not before):
+            both = min(len(there), len(before))
+            if there[:both] != before[:both] or (there and not before):
                 raise TrackingError(
                     f"{str(out)!r} holds {len(there)} snapshots of another run.",
                     "Two runs in one file could not be told apart.",

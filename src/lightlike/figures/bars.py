@@ -83,12 +83,12 @@ def plot_share(
     axes.spines["bottom"].set_visible(False)
     axes.set_xticks([])
     for place, value in zip(places, values, strict=True):
-        label(axes, _percent(value), (value, place), xytext=(5, 0))
+        label(axes, percent(value), (value, place), xytext=(5, 0))
     largest, part = max(shares.items(), key=lambda item: item[1])
     title = f"The {subspace} is empty"
     if part:
         where = layer_name(largest) if largest else "the model's own parameters"
-        title = f"{_percent(part)} of the {subspace} lies in {where}"
+        title = f"{percent(part)} of the {subspace} lies in {where}"
     entitle(
         axes,
         title,
@@ -195,7 +195,7 @@ def plot_sources(
 
 def _source(kind: str, parts: Iterable[tuple[str, int]], size: int, total: int) -> str:
     places = [where for where, _ in parts if where]
-    text = f"{kind}  {size:,}  ({_percent(size / total)})"
+    text = f"{kind}  {size:,}  ({percent(size / total)})"
     if len(places) == 1:
         return f"{text}  in {layer_name(places[0])}"
     return f"{text}  in {len(places)} places" if places else text
@@ -217,7 +217,8 @@ def _few(shares: Mapping[str, float]) -> tuple[list[str], list[float]]:
     return [name for name, _ in named], [value for _, value in named]
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share to read in running text."""
     if 0.0 < share < 0.001:
         return "< 0.1 %"
     return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"

@@ -9,7 +9,7 @@ each subset are refined on products with its rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -26,6 +26,8 @@ from lightlike.spectrum.dense import from_singular_values, singular_values
 from lightlike.spectrum.memory import format_bytes, resolve_memory
 from lightlike.spectrum.operator import Cost
 from lightlike.spectrum.rounding import Rounding
+
+Keep = Callable[[Mapping[int, Dimension]], None]
 
 
 class Rows:
@@ -90,13 +92,22 @@ class Prefixes:
         F: On all observations, in float64.
         order: A permutation of the observations, (N,).
         memory: What may be used.
+        known: Dimensions that were found before, by numbers of observations.
+        keep: Called with all that are known when one was found.
 
     Attributes:
         whole: The dimension on all observations.
         refined: How many subsets took more than eigenvalues of a Gram matrix.
     """
 
-    def __init__(self, F: Fisher, order: Tensor, memory: int | float | str | None = None) -> None:
+    def __init__(
+        self,
+        F: Fisher,
+        order: Tensor,
+        memory: int | float | str | None = None,
+        known: Mapping[int, Dimension] | None = None,
+        keep: Keep | None = None,
+    ) -> None:
         self.root, self.budget = F.root, float(resolve_memory(memory))
         self.rank = F.problem.survey.rank
         steps = torch.arange(self.rank)
@@ -106,6 +117,8 @@ class Prefixes:
         self.cut = cut_of(self._whole.spectrum)
         self.refined = 0
         self._known: dict[int, Dimension] = {0: self._empty(), len(order): self.whole}
+        self._known |= known or {}
+        self._keep = keep
         if not self._whole.left and not self._fits:
             rows, columns = self.root.shape
             raise CapacityError(
@@ -127,6 +140,8 @@ class Prefixes:
             below = max(d.lower for n, d in self._known.items() if n <= count)
             above = min(d.upper for n, d in self._known.items() if n >= count)
             self._known[count] = bounded(found, below, above)
+            if self._keep is not None:
+                self._keep(self._known)
         return self._known[count]
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from lightlike.errors import ChoiceError
 from lightlike.geometry.checks import check_fisher
 from lightlike.geometry.counting import ascending, demand_float64
 from lightlike.geometry.dimension import Dimension
-from lightlike.geometry.prefixes import Prefixes
+from lightlike.geometry.prefixes import Keep, Prefixes
 from lightlike.geometry.tables import cells, dimension_cells, render
 from lightlike.metric.fisher import Fisher
 from lightlike.numbers import check_seed, is_whole
@@ -121,13 +121,35 @@ def saturation(
 
     Source: arXiv 1905.11027, for the bound.
     """
+    return saturate(F, sizes, seed, memory=memory)
+
+
+def saturate(
+    F: Fisher,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    *,
+    memory: int | float | str | None = None,
+    known: Mapping[int, Dimension] | None = None,
+    keep: Keep | None = None,
+) -> Saturation:
+    """`saturation`, going on from the dimensions of subsets that were found before.
+
+    Args:
+        F: See `saturation`.
+        sizes: See `saturation`.
+        seed: See `saturation`.
+        memory: See `saturation`.
+        known: By numbers of observations, of the same F, seed and memory.
+        keep: Called with all that are known when one was found.
+    """
     check_fisher(F)
     check_seed(seed)
     demand_float64(F, "The saturation")
     total = F.problem.survey.observations
     chosen = _sizes(sizes, total)
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-    prefixes = Prefixes(F, order, memory)
+    prefixes = Prefixes(F, order, memory, known, keep)
     for size in reversed(chosen):  # the largest first: their bounds spare others a refinement
         prefixes.dimension(size)
     point = _point(prefixes, chosen)

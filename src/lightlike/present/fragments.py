@@ -1,4 +1,4 @@
-"""What a notebook shows of an answer: `_repr_html_`, one entry for each kind of answer."""
+"""What a notebook says of an answer, one entry for each kind of answer."""
 
 from __future__ import annotations
 
@@ -43,21 +43,9 @@ from lightlike.present.page import (
     real,
     whole,
 )
-from lightlike.present.rendering import render_piece
 from lightlike.present.words import comparison_verdict, history_verdict, measurement_verdict
-from lightlike.results import Result
 from lightlike.spectrum.memory import format_bytes
 from lightlike.spectrum.spectrum import Spectrum
-
-
-def fragment(result: Result) -> str:
-    """A piece of HTML: static, self-contained, in the colours of the page around it."""
-    units = "nats"
-    if isinstance(result, Measurement):
-        units = result.length.units
-    elif isinstance(result, Comparison):
-        units = result.units
-    return render_piece(sections_of(result), units)
 
 
 @singledispatch

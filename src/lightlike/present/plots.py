@@ -12,6 +12,7 @@ from lightlike.figures.forest import plot_forest
 from lightlike.figures.length import plot_length
 from lightlike.figures.plateau import plot_plateau
 from lightlike.figures.spectrum import plot_spectrum
+from lightlike.figures.stacks import plot_radicals
 from lightlike.figures.walk import Trail, plot_walk
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "plot_length",
     "plot_path",
     "plot_plateau",
+    "plot_radicals",
     "plot_saturation",
     "plot_share",
     "plot_sources",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -14,6 +15,9 @@ from matplotlib.figure import Figure
 from lightlike.figures.chart import Chart, csv_of
 from lightlike.present.page import Drawn, Section
 from lightlike.present.vector import NARROW, svg_of
+
+# Characters of a figure in a piece of a page, which notebooks keep with every answer.
+LARGEST = 150_000
 
 
 def drawn(name: str, caption: str, charts: Figure | Mapping[str, Figure]) -> Drawn:
@@ -43,6 +47,23 @@ def drawn(name: str, caption: str, charts: Figure | Mapping[str, Figure]) -> Dra
     }
     link = f"data:text/csv;charset=utf-8,{quote(data)}"
     return Drawn(name, caption, headings, drawings, link)
+
+
+def still(chart: Figure) -> Drawn | None:
+    """One figure for a piece of a page, or None if it is too large for one.
+
+    It is named after what it shows, so that many pieces can stand on one page.
+
+    Args:
+        chart: The figure.
+    """
+    heading = chart.heading if isinstance(chart, Chart) else ("", "")
+    text = f"{heading}{csv_of(chart)}"
+    name = f"piece-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    svg = svg_of(chart, name, ". ".join(filter(None, heading)))
+    if len(svg) > LARGEST:
+        return None
+    return Drawn(name, "", {"any": heading}, {"any": {"still": svg}}, "")
 
 
 def render(title: str, verdict: str, sections: Sequence[Section], units: str) -> str:

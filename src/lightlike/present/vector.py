@@ -38,10 +38,16 @@ def svg_of(figure: Figure, name: str, described: str, *, width: float | None = N
     rest = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1inherit", rest)
     rest = re.sub(r"font-family: [^;\"]*", "font-family: inherit", rest)
     rest = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{name}-", rest)
+    rest = re.sub(r'(?<= d=")[^"]*|(?<= points=")[^"]*', _rounded, rest)
     for ink, colour in COLOURS.items():
         rest = rest.replace(ink, colour)
     label = html.escape(described, quote=True)
     return f'<svg {box[0]} role="img" aria-label="{label}" class="figure">{rest}'
+
+
+def _rounded(path: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a point, finer than any screen."""
+    return re.sub(r"-?\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip("."), path[0])
 
 
 def _saved(figure: Figure, name: str, width: float | None) -> str:

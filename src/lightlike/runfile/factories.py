@@ -116,8 +116,9 @@ def load_tensors(path: Path, what: str) -> dict[str, Tensor]:
 
 
 def _unloaded(path: Path, what: str, error: Exception) -> RunFileError:
+    reason = "it is a folder" if path.is_dir() else error
     return RunFileError(
-        f"The {what} {str(path)!r} cannot be loaded: {error}.",
+        f"The {what} {str(path)!r} cannot be loaded: {reason}.",
         "A network with other weights has other numbers.",
         "Save them with safetensors.torch.save_file(model.state_dict(), path).",
     )

@@ -12,7 +12,7 @@ factory = "mypackage.data:training_set" # returns anything that `measure` takes 
 [measure]
 likelihood = "categorical"              # or { name = "gaussian", variance = 0.1 }, or "evidence"
 prior = { variance = "evidence" }       # or { variance = 0.5 }, or one of those below
-method = "auto"                         # or { draws = 8 }, a sketch, or { probes = 16 }
+method = "auto"                         # or another, or one of those below with its options
 dtype = "float64"                       # or "float32": faster, for large eigenvalues
 preset = "standard"                     # or "quick", or "exact": what is measured beside
 out = "result.safetensors"
@@ -21,6 +21,14 @@ out = "result.safetensors"
 weights = "step-*.safetensors"          # or a list of files; each is loaded into the module
 out = "history.jsonl"
 rotation = 0                            # leading directions to follow
+
+Methods with options, of which any may be left out; without a name they must tell which it is:
+
+{ name = "lanczos", count = 20, tolerance = 1e-7, block = 1, chance = 1e-6, maximum = 3000 }
+{ name = "slq", probes = 16, steps = 200, deflate = 10, share = 0.05, block = 8 }
+{ name = "kronecker", form = "ekfac", sharing = "expand", small = 1024, largest = 8192,
+  check = true }
+{ name = "sketch", draws = 8, repetitions = 4, distribution = "normal" }
 
 Priors, each with mean = 0.0, another number, or the path of a safetensors file such as the initial
 weights; without a name they are "isotropic":
@@ -61,7 +69,7 @@ TABLES = {
     "model": {"factory", "arguments", "weights"},
     "data": {"factory", "arguments"},
     "measure": {"likelihood", "prior", "parameters", "method", "units", "seed", "memory", "out",
-                "layers", "dtype", "explain", "saturation", "preset"},
+                "layers", "dtype", "explain", "saturation", "projections", "preset"},
     "track": {"weights", "out", "rotation"},
 }  # fmt: skip
 
@@ -72,6 +80,7 @@ KINDS: dict[str, tuple[type, str]] = {
     "layers": (bool, "true or false"),
     "explain": (bool, "true or false"),
     "saturation": (bool, "true or false"),
+    "projections": (bool, "true or false"),
 }
 
 

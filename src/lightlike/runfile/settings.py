@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from lightlike.assess.parts import Method
 from lightlike.errors import RunFileError, choice_error
 from lightlike.length.priors import FromInitialisation, Isotropic, PerLayer, PerParameter, Prior
+from lightlike.metric.kronecker.options import Kronecker
 from lightlike.problem.likelihoods import NAMED, Likelihood, resolve_likelihood
 from lightlike.runfile.factories import load_tensors
+from lightlike.spectrum.partial import Lanczos
 from lightlike.spectrum.quadrature import Quadrature
 from lightlike.spectrum.sketch import Sketch
 
+# Options of each route that has any, by the name that `method` has too.
+METHODS: dict[str, type[Sketch] | type[Quadrature] | type[Kronecker] | type[Lanczos]] = {
+    "sketch": Sketch,
+    "slq": Quadrature,
+    "kronecker": Kronecker,
+    "lanczos": Lanczos,
+}
 # Settings of each prior.
 PRIORS = {
     "isotropic": {"variance", "mean"},
@@ -111,11 +122,35 @@ def _per_parameter(variance: Any, **settings: Any) -> PerParameter:
     return PerParameter(variance, **settings)
 
 
-def method_of(settings: dict[str, Any]) -> Sketch | Quadrature:
-    """A quadrature if it has a setting of one, else a sketch."""
-    quadrature = {"probes", "steps", "deflate", "share", "block"}
-    if quadrature & set(settings):
-        expect(set(settings), quadrature, "method", "setting")
-        return Quadrature(**settings)
-    expect(set(settings), {"draws", "repetitions", "distribution"}, "method", "setting")
-    return Sketch(**settings)
+def method_of(settings: dict[str, Any]) -> Method:
+    """The options of a route: of the one that is named, else of the only one that has them all.
+
+    Raises:
+        RunFileError: for a setting that the route does not have, or if several routes have them.
+        ChoiceError: for an unknown name, or a setting out of range.
+    """
+    settings = dict(settings)
+    name = settings.pop("name", None)
+    if name is None:
+        fitting = [n for n, known in METHODS.items() if set(settings) <= set(_settings(known))]
+        if len(fitting) > 1:
+            raise RunFileError(
+                f"method = {settings!r} could mean {' or '.join(map(repr, fitting))}.",
+                "They measure in different ways.",
+                f'Write method = {{ name = "{fitting[0]}", ... }}.',
+            )
+        # Of none: the one that has most of them says what it does not know.
+        name = fitting[0] if fitting else max(METHODS, key=lambda n: _shared(settings, n))
+    if name not in METHODS:
+        raise choice_error("method.name", name, [*map(repr, METHODS)])
+    kind = METHODS[name]
+    expect(set(settings), set(_settings(kind)), f"method {name!r}", "setting")
+    return kind(**settings)
+
+
+def _settings(kind: type[Any]) -> list[str]:
+    return [entry.name for entry in fields(kind)]
+
+
+def _shared(settings: dict[str, Any], name: str) -> int:
+    return len(set(settings) & set(_settings(METHODS[name])))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightlike.errors import choice_error
+from lightlike.numbers import is_finite
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.lanczos import lanczos
 from lightlike.spectrum.leading import Leading
@@ -50,9 +51,9 @@ class Lanczos:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise choice_error(name, value, ["a whole number from 1 up"])
-        if not 1e-14 <= self.tolerance < 1.0:
+        if not is_finite(self.tolerance) or not 1e-14 <= self.tolerance < 1.0:
             raise choice_error("tolerance", self.tolerance, ["a number from 1e-14 to below 1"])
-        if not 0.0 < self.chance < 1.0:
+        if not is_finite(self.chance) or not 0.0 < self.chance < 1.0:
             raise choice_error("chance", self.chance, ["a probability above 0 and below 1"])
 
 
