@@ -18,13 +18,13 @@ from lightlike.assess.checks import examine
 from lightlike.assess.measurement import Measurement
 from lightlike.assess.parts import (
     Method,
-    Setting,
     check_method,
     is_exact,
     is_iterative,
     is_resumed,
     parts_by,
 )
+from lightlike.assess.setting import Setting
 from lightlike.assess.stages import kept, open_checkpoint
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.criteria import criteria_of
