@@ -117,3 +117,52 @@ def test_the_model_and_random_states_are_left_alone(untouched):
     with untouched(model, X):
         F = ll.fisher(model, (X,), "categorical")
         assert differentiable_twice(F.problem)
+
+
+class Plain:
+    """tanh as it is."""
+
+    apply = staticmethod(torch.tanh)
+
+
+class Forward(torch.autograd.Function):
+    """tanh with forward mode, whose backward pass refuses to be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = torch.tanh(x)
+        ctx.save_for_backward(y)
+        ctx.save_for_forward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        return g * (1 - y**2)
+
+    @staticmethod
+    def jvp(ctx, g):
+        (y,) = ctx.saved_tensors
+        return g * (1 - y**2)
+
+
+@pytest.mark.parametrize(("function", "spared"), [
+    (Plain, True), (Forward, True), (Once, False), (Detached, False),
+])  # fmt: skip
+def test_whether_products_do_without_rows(function, spared):
+    data = X, torch.arange(7) % 4
+    model = custom(function)
+    F = ll.fisher(model, data, "categorical")
+    with F.products() as products:
+        assert products.spares_rows() == spared
+        v = nets.normal(F.shape[0], seed=4)
+        assert torch.allclose(products @ v, F.dense() @ v, atol=1e-12)
+        assert (products.way != "rows of A") == spared
+    # Where they do, the displacement of a sketch is exact; so is that of an approximation always.
+    sketched = ll.measure(model, data, "categorical", progress=False, method=ll.Sketch(draws=2))
+    assert (sketched.record["sketch"]["displacement_error"] is not None) == spared
+    truth = ll.measure(model, data, "categorical", progress=False).length.displacement
+    approximate = ll.measure(model, data, "categorical", progress=False, method="kronecker").length
+    for found in [approximate, *([sketched.length] if spared else [])]:
+        assert -1e-9 <= truth - found.displacement <= found.displacement_error + 1e-9

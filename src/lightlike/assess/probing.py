@@ -15,6 +15,7 @@ from lightlike.length.gaussian import expand
 from lightlike.length.stochastic import StochasticRazor, stochastic_razor
 from lightlike.metric.alternatives import probing_route
 from lightlike.metric.fisher import Fisher
+from lightlike.metric.kronecker.control import control_of
 from lightlike.metric.operator import FisherOperator
 from lightlike.problem.problem import Problem
 from lightlike.spectrum.density import Density, Enclosed
@@ -33,7 +34,8 @@ def measure_probes(options: Quadrature, setting: Setting) -> Parts:
 
     Raises:
         ChoiceError: if the dtype is not float64.
-        PriorError: if the prior is to be fitted.
+        PriorError: if more than one variance is to be fitted, or its evidence has no maximum.
+        EstimateError: if a fitted variance is left to chance.
     """
     setting.check_float64("slq")
     F, seed = setting.F, setting.seed
@@ -51,6 +53,7 @@ def measure_probes(options: Quadrature, setting: Setting) -> Parts:
         density = quadrature(
             operator, options, scale=float(F.problem.survey.observations),
             seed=seed, memory=memory, state=run.state, keep=run.put,
+            approximation=control_of(F.root, options, memory),
         )  # fmt: skip
     spectrum = _spectrum(density, F)
     traces = layer_traces(operator, F.problem, density.vectors, options.probes, seed)
@@ -79,6 +82,11 @@ def _notes(record: dict[str, Any]) -> list[str]:
         f"{complexity['top_share']:.0%} of it.",
         "Of the rank there are only bounds; of the eigenvalues only the leading ones.",
     ]
+    if (error := record["log_variance_stderr"]) is not None:
+        found.append(
+            f"The prior variance is fitted to what the probes saw: ± {error:.1%} by chance. The "
+            "error of the length includes that."
+        )
     if complexity["upper"] - complexity["lower"] > 2 * complexity["stderr"]:
         found.append(
             f"Quadrature leaves more open than chance after {record['steps'][1]:,} steps: raise "
@@ -164,6 +172,7 @@ def _record(
         + len(density.leading),
         "way": operator.way,
         "displacement_error": None if exact is None else exact.error,
+        "log_variance_stderr": None if razor.fitted is None else razor.fitted.log_stderr,
         "estimates": {name: each.to_dict() for name, each in estimates.items()},
         "layer_traces": {name: each.to_dict() for name, each in traces.items()},
     }

@@ -87,6 +87,7 @@ def approximate_razor(
         kind="approximate",
         observations=n,
         prior=resolved.description,
+        displacement_error=0.0 if displacement is None else displacement.error,
         validity=f"complexity of {approximation.method}: "
         + ("an upper bound." if bound else "no bound on its error is known."),
     )

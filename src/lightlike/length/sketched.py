@@ -139,6 +139,9 @@ def sketched_razor(
         displacement = displacement_by_products(problem, resolved, expansion, exact.__matmul__)
     exact.close()
     if displacement is not None:
-        value = displacement.value
-        razors = [replace(r, fit=expansion.nll, displacement=value) for r in razors]
+        value, error = displacement.value, displacement.error
+        razors = [
+            replace(r, fit=expansion.nll, displacement=value, displacement_error=error)
+            for r in razors
+        ]
     return SketchedRazor(razors, fixed, displacement)

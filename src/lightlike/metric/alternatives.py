@@ -37,11 +37,19 @@ def probing_route(root: Root, options: Quadrature) -> Route:
     steps = min(STEPS, options.steps, root.shape[1])
     products = options.probes * (steps + 1) + 5 * options.deflate + STEPS
     vectors = options.deflate + min(BLOCK, options.probes) * steps
+    operations, fixed, told = products * _product(root), root.cost().fixed_memory, ""
+    if options.control is not None:
+        control = approximation_route(root, Kronecker(options.control))
+        operations += control.operations
+        fixed = control.memory
+        vectors += options.probes
+        told = f", {options.control} as control"
     return Route(
         "slq",
-        products * _product(root),
-        root.cost().fixed_memory + 8.0 * root.shape[1] * vectors,
-        f"{options.probes:,} random probes, some {products:,} products with the Fisher matrix",
+        operations,
+        fixed + 8.0 * root.shape[1] * vectors,
+        f"{options.probes:,} random probes{told}, some {products:,} products with the Fisher "
+        "matrix",
         exact=False,
     )
 

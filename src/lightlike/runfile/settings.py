@@ -113,7 +113,7 @@ def _per_parameter(variance: Any, **settings: Any) -> PerParameter:
 
 def method_of(settings: dict[str, Any]) -> Sketch | Quadrature:
     """A quadrature if it has a setting of one, else a sketch."""
-    quadrature = {"probes", "steps", "deflate", "share", "block"}
+    quadrature = {"probes", "steps", "deflate", "share", "block", "control"}
     if quadrature & set(settings):
         expect(set(settings), quadrature, "method", "setting")
         return Quadrature(**settings)
