@@ -77,7 +77,8 @@ def measure(
             is never taken unasked. "kronecker", or a `lightlike.Kronecker`, takes complexity from
             a block-diagonal approximation, as an upper bound, and measures its error where that
             is cheap. "slq", or a `lightlike.Quadrature`, estimates it from products with Î alone:
-            without bias, with a standard error, and with bounds on what quadrature leaves open.
+            without bias, with a standard error, and with bounds on what quadrature leaves open;
+            `Isotropic("evidence")` is fitted to the estimated evidence, and the error says so.
             "lanczos", or a `lightlike.Lanczos`, computes the largest eigenvalues and encloses it
             in certain bounds by them and the exact diagonal.
         units: "nats" or "bits", for `length`.
