@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ import lightlike as ll
 from lightlike.assess import passes, planning
 from lightlike.assess.planning import format_seconds, product_rate
 from lightlike.errors import CapacityError, ChoiceError, LightlikeError
+from lightlike.metric.alternatives import estimates
 
 
 def problem(N, widths, likelihood="categorical"):
@@ -221,3 +223,30 @@ def test_planning_leaves_the_model_alone():
     ll.plan(model, data, likelihood)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_what_does_not_fit_can_be_estimated_and_all_ways_are_named(dtype):
+    model, _, likelihood = problem(1, (6, 20, 9))
+    data = [(torch.randn(50, 6), torch.arange(50) % 9) for _ in range(4)]
+    F = ll.fisher(model, data, likelihood, dtype=dtype)
+    found = {r.method: r for r in estimates(F.root, 2 << 20)}
+    names = {"kronecker", "sketch"} | ({"slq", "lanczos"} if dtype == "float64" else set())
+    assert set(found) == names
+    assert sorted(found.values(), key=lambda r: (not r.fits(2 << 20), r.operations)) == list(
+        found.values()
+    )
+    with pytest.raises(CapacityError) as caught:
+        ll.measure(model, data, likelihood, memory=2 << 20, dtype=dtype, progress=False)
+    with pytest.raises(CapacityError) as asked:
+        F.decomposition("auto", 2 << 20).spectrum.rank()
+    for message in (str(caught.value), str(asked.value)):
+        told = message.split("the cheapest first: ")[1]
+        assert re.findall(r"method='(\w+)'", told) == list(found)
+        for route in found.values():
+            assert f"{route.reason}) takes {route.operations:.1e} operations" in told
+        assert told.count("too much here") == sum(not r.fits(2 << 20) for r in found.values())
+    for name in names:
+        options = {"method": name, "memory": 2 << 20, "dtype": dtype, "progress": False}
+        if found[name].fits(2 << 20):
+            assert ll.measure(model, data, likelihood, **options).length.complexity > 0

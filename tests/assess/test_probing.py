@@ -137,7 +137,7 @@ def test_what_is_refused():
     with pytest.raises(ChoiceError, match="float64"):
         measured("slq", dtype="float32")
     with pytest.raises(PriorError, match="not fitted"):
-        measured("slq", prior=ll.priors.Isotropic("evidence"))
+        measured("slq", prior=ll.priors.PerLayer("evidence"))
     with pytest.raises(ChoiceError, match="method"):
         measured("guess")
 

@@ -79,10 +79,10 @@ def test_without_labels():
     assert low < ll.description_length(F, prior=PRIORS["isotropic"]).complexity < high
 
 
-def test_priors_are_not_fitted_to_chance(measured):
+def test_variances_of_layers_are_not_fitted(measured):
     F = measured
     with pytest.raises(PriorError, match="not fitted"):
-        stochastic_razor(FisherOperator(F), ll.priors.Isotropic("evidence"), expand(F.problem))
+        stochastic_razor(FisherOperator(F), ll.priors.PerLayer("evidence"), expand(F.problem))
 
 
 def test_a_kept_state_goes_on(measured):

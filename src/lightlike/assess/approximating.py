@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from lightlike.assess.layers import LayerSummary
+from lightlike.assess.layers import layers_of
+from lightlike.assess.setting import Parts, Setting
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.approximate import ApproximateRazor, approximate_razor
 from lightlike.length.conjugate import TOLERANCE
-from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand
-from lightlike.length.prior import Prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.approximation import ApproximateFisher
 from lightlike.metric.kronecker.cost import approximation_route, check_memory
 from lightlike.metric.kronecker.deviation import ApproximationError
 from lightlike.metric.kronecker.options import Kronecker
 from lightlike.metric.root import Root
-from lightlike.spectrum.decomposition import decompose
 from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, routes
-from lightlike.spectrum.spectrum import Spectrum
 from lightlike.spectrum.symmetric import CLEAR
 
 # The error is measured unasked where one factorisation of the exact matrix takes at most this many
@@ -37,54 +33,29 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class ApproximateParts:
-    """What a measurement takes from an approximation M of Î.
-
-    Attributes:
-        spectrum: Of M.
-        dimension: Certain bounds on the rank of Î, which M does not tell.
-        length: Razor of M, with the displacement of Î.
-        layers: Traces are those of M; dimensions are measured only if asked for.
-        record: What M is made of, and its error where it was measured.
-        ways: How the batches were back-propagated.
-    """
-
-    spectrum: Spectrum
-    dimension: Dimension
-    length: DescriptionLength
-    layers: list[LayerSummary]
-    record: dict[str, Any]
-    ways: Sequence[str]
-
-
-def measure_approximation(
-    F: Fisher,
-    prior: Prior,
-    options: Kronecker,
-    *,
-    seed: int,  # noqa: ARG001 — nothing is random
-    memory: int,
-    layers: bool | None,
-) -> ApproximateParts:
+def measure_approximation(options: Kronecker, setting: Setting) -> Parts:
     """Approximate, and hold the result against the exact matrix where that is cheap."""
+    F, memory = setting.F, setting.budget
     check_memory(F.root, options, memory)
 
     def approximate(G: Fisher) -> ApproximateFisher:
         return options.of(G.root, lambda: G.decomposition("auto", memory), memory)
 
     M = approximate(F)
-    razor = approximate_razor(F, prior, M, approximate, expand(F.problem))
+    razor = approximate_razor(F, setting.prior, M, approximate, expand(F.problem))
     check = affordable(F.root, options, memory) if options.check is None else options.check
     error = razor.approximation.error(razor.scale) if check else None
     dimension = _dimension(F, M, memory, checked=check)
-    return ApproximateParts(
+    record = _record(M, options, razor, error)
+    return Parts(
         spectrum=M.spectrum,
         dimension=dimension,
         length=razor.length,
-        layers=_layers(F, M, layers, memory),
-        record=_record(M, options, razor, error),
+        layers=layers_of(F.root, _traces(M), ranks=setting.layers, memory=memory),
         ways=M.ways,
+        record={"approximation": record},
+        notes=_notes(record, dimension),
+        ranked=dimension.lower == dimension.upper,
     )
 
 
@@ -100,7 +71,7 @@ def affordable(root: Root, options: Kronecker, memory: float) -> bool:
     return False
 
 
-def approximation_notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
+def _notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
     """What to keep in mind when reading approximate numbers."""
     name, error = NAMES[record["form"]], record["error"]
     found = []
@@ -167,15 +138,8 @@ def _dimension(F: Fisher, M: ApproximateFisher, memory: int, *, checked: bool) -
     )
 
 
-def _layers(F: Fisher, M: ApproximateFisher, ranks: bool | None, memory: int) -> list[LayerSummary]:
+def _traces(M: ApproximateFisher) -> dict[str, float]:
     traces: dict[str, float] = {}
     for part in M.parts:
         traces[part.layer] = traces.get(part.layer, 0.0) + float(part.form.values.sum())
-    found = []
-    for name, entries in F.problem.selection.layers().items():
-        dimension = None
-        if ranks:
-            dimension = dimension_of(decompose(F.root.of_layer(name), "auto", memory).spectrum)
-        size = sum(entry.size for entry in entries)
-        found.append(LayerSummary(name, size, traces.get(name, 0.0), dimension))
-    return found
+    return traces

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lightlike.metric.fisher import Fisher
+from lightlike.metric.kronecker.control import control_of
 from lightlike.metric.operator import FisherOperator
 from lightlike.spectrum.density import Density
 from lightlike.spectrum.quadrature import Quadrature, State, check_targets, quadrature
@@ -46,16 +47,18 @@ def density(
         EstimateError: if F is not symmetric or positive semi-definite, or a product not finite.
         ChoiceError: if the state is of another call, or an option out of range.
     """
-    matrix = F
+    matrix, approximation = F, None
     if isinstance(F, Fisher):
         check_targets(options, scale, above)
         given = options or Quadrature()
+        approximation = control_of(F.root, given, memory)
         matrix = FisherOperator(F, given.probes * given.steps)
         if scale is None and above is None:
             scale = float(F.problem.survey.observations)
     found = quadrature(
-        matrix, options, scale=scale, above=above, seed=seed, memory=memory, state=state, keep=keep
-    )
+        matrix, options, scale=scale, above=above, seed=seed, memory=memory, state=state, keep=keep,
+        approximation=approximation,
+    )  # fmt: skip
     if isinstance(matrix, FisherOperator):
         matrix.close()
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lightlike.geometry.dimension import Dimension, dimension_of
@@ -46,17 +46,28 @@ def summarise_layers(
         ranks: Whether to measure the layers' dimensions.
         memory: Budget in bytes.
     """
-    layers = {name: root.of_layer(name) for name in root.problem.selection.layers()}
     if ranks is None:
-        ranks = worth_ranking(layer_operations(layers.values()), operations)
+        layers = root.problem.selection.layers()
+        ranks = worth_ranking(layer_operations(map(root.of_layer, layers)), operations)
+    return layers_of(root, root.traces, ranks=ranks, memory=memory)
+
+
+def layers_of(
+    root: Root,
+    traces: Mapping[str, float],
+    *,
+    ranks: bool | None,
+    memory: int | float | None = None,
+) -> list[LayerSummary]:
+    """One summary a layer, from their parts of the trace; ranks only if they are asked for."""
     return [
         LayerSummary(
             name,
-            part.shape[1],
-            root.traces.get(name, 0.0),
-            layer_rank(part, memory) if ranks else None,
+            sum(entry.size for entry in entries),
+            float(traces.get(name, 0.0)),
+            layer_rank(root.of_layer(name), memory) if ranks else None,
         )
-        for name, part in layers.items()
+        for name, entries in root.problem.selection.layers().items()
     ]
 
 

@@ -18,13 +18,13 @@ from lightlike.assess.checks import examine
 from lightlike.assess.measurement import Measurement
 from lightlike.assess.parts import (
     Method,
-    Setting,
     check_method,
     is_exact,
     is_iterative,
     is_resumed,
     parts_by,
 )
+from lightlike.assess.setting import Setting
 from lightlike.assess.stages import kept, open_checkpoint
 from lightlike.geometry.dimension import Dimension
 from lightlike.length.criteria import criteria_of
@@ -77,7 +77,8 @@ def measure(
             is never taken unasked. "kronecker", or a `lightlike.Kronecker`, takes complexity from
             a block-diagonal approximation, as an upper bound, and measures its error where that
             is cheap. "slq", or a `lightlike.Quadrature`, estimates it from products with Î alone:
-            without bias, with a standard error, and with bounds on what quadrature leaves open.
+            without bias, with a standard error, and with bounds on what quadrature leaves open;
+            `Isotropic("evidence")` is fitted to the estimated evidence, and the error says so.
             "lanczos", or a `lightlike.Lanczos`, computes the largest eigenvalues and encloses it
             in certain bounds by them and the exact diagonal.
         units: "nats" or "bits", for `length`.

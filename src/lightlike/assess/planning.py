@@ -12,21 +12,20 @@ import torch
 from torch import nn
 
 from lightlike.assess.layers import layer_operations, worth_ranking
-from lightlike.assess.leading import leading_route
 from lightlike.assess.parts import Method, check_method, is_exact
 from lightlike.assess.passes import pass_seconds
-from lightlike.assess.probing import probing_route
 from lightlike.meter import format_seconds
-from lightlike.metric.drawing import sketch_route, sketch_that_fits
+from lightlike.metric.alternatives import estimates, leading_route, probing_route
+from lightlike.metric.drawing import sketch_route
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.kronecker.cost import approximation_route
-from lightlike.metric.kronecker.options import Kronecker, as_kronecker
+from lightlike.metric.kronecker.options import as_kronecker
 from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.results import Result
 from lightlike.spectrum.memory import format_bytes, resolve_memory
-from lightlike.spectrum.partial import Lanczos, as_lanczos
+from lightlike.spectrum.partial import as_lanczos
 from lightlike.spectrum.quadrature import Quadrature, as_quadrature
 from lightlike.spectrum.routes import Route, choose, routes
 from lightlike.spectrum.sketch import as_sketch
@@ -219,13 +218,14 @@ def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Pla
     rows, columns = root.shape
     exact = routes(rows, columns, root.cost(budget))
     largest = largest_exact(root, budget)
-    estimates = _estimates(root, method, budget)
     if is_exact(method):
         most = largest if method == "auto" else largest_exact(root, budget, str(method))
-        chosen = choose(exact, str(method), budget, estimates.get("sketch"), most)
+        inexact = estimates(root, budget)
+        chosen = choose(exact, str(method), budget, lambda: inexact, most)
     else:
-        chosen = estimates[_name(method)]
-    others = [r for r in (*exact, *estimates.values()) if r is not chosen]
+        chosen = asked_route(root, method, budget)
+        inexact = [r for r in estimates(root, budget) if r.method != chosen.method]
+    others = [r for r in (*exact, *inexact) if r is not chosen]
     others.sort(key=lambda r: (not r.fits(budget), not r.exact, r.operations))
     beside, passes = work_beside(root, chosen)
     found = Plan(
@@ -250,26 +250,15 @@ def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Pla
     return replace(found, seconds=found.time_of(chosen))
 
 
-def _name(method: Method) -> str:
-    """The route of a method that is an estimate."""
-    if as_sketch(method) is not None:
-        return "sketch"
-    if as_lanczos(method) is not None:
-        return "lanczos"
-    return "kronecker" if as_kronecker(method) is not None else "slq"
-
-
-def _estimates(root: Root, method: Method, budget: int) -> dict[str, Route]:
-    """The routes that do not take every row, with the options that are asked for if any are."""
-    sketch, kronecker = as_sketch(method), as_kronecker(method)
-    probed, leading = as_quadrature(method), as_lanczos(method)
-    drawn = sketch_that_fits(root, budget) if sketch is None else sketch_route(root, sketch, budget)
-    found = [drawn] if drawn is not None else []
-    found.append(approximation_route(root, kronecker or Kronecker()))
-    if probed is not None or root.problem.dtype == torch.float64:
-        found.append(probing_route(root, probed or Quadrature()))
-        found.append(leading_route(root, leading or Lanczos()))
-    return {route.method: route for route in found}
+def asked_route(root: Root, method: Method, budget: int) -> Route:
+    """The route of a method that is an estimate, with the options that are asked for."""
+    if (sketch := as_sketch(method)) is not None:
+        return sketch_route(root, sketch, budget)
+    if (kronecker := as_kronecker(method)) is not None:
+        return approximation_route(root, kronecker)
+    if (leading := as_lanczos(method)) is not None:
+        return leading_route(root, leading)
+    return probing_route(root, as_quadrature(method) or Quadrature())
 
 
 def work_beside(root: Root, route: Route) -> tuple[float, int]:

@@ -2,103 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lightlike.assess.iterations import Iterations
-from lightlike.assess.layers import LayerSummary
-from lightlike.errors import ChoiceError
-from lightlike.geometry.dimension import Dimension, dimension_of
+from lightlike.assess.layers import layers_of
+from lightlike.assess.setting import Parts, Setting
+from lightlike.geometry.dimension import dimension_of
 from lightlike.length.conjugate import TOLERANCE
-from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand
-from lightlike.length.prior import Prior
 from lightlike.length.stochastic import StochasticRazor, stochastic_razor
+from lightlike.metric.alternatives import probing_route
 from lightlike.metric.fisher import Fisher
+from lightlike.metric.kronecker.control import control_of
 from lightlike.metric.operator import FisherOperator
-from lightlike.metric.root import Root
-from lightlike.problem.precision import name_of
 from lightlike.problem.problem import Problem
-from lightlike.spectrum.decomposition import decompose
 from lightlike.spectrum.density import Density, Enclosed
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.probes import Operator, sphere
-from lightlike.spectrum.quadrature import BLOCK, Quadrature, quadrature
-from lightlike.spectrum.routes import Route
+from lightlike.spectrum.quadrature import Quadrature, quadrature
 from lightlike.spectrum.spectrum import Spectrum
 
 # Stream of the probes of layers' traces, apart from those of the quadrature.
 LAYERS = 2**41
-# Steps of a probe that suffice more often than not.
-OFTEN = 20
 
 
-@dataclass(frozen=True)
-class ProbedParts:
-    """What a measurement takes from stochastic quadrature.
-
-    Attributes:
-        spectrum: The leading eigenvalues, and an estimate of the trace.
-        dimension: Bounds: the Ritz values that rounding leaves above 0, and min(D, K).
-        length: The razor with its standard error.
-        layers: Traces are estimates; dimensions are measured only if asked for.
-        record: Options, products, and every estimate with its error.
-    """
-
-    spectrum: Spectrum
-    dimension: Dimension
-    length: DescriptionLength
-    layers: list[LayerSummary]
-    record: dict[str, Any]
-
-
-def probing_route(root: Root, options: Quadrature) -> Route:
-    """The quadrature as a route, if the steps are as many as they often are."""
-    problem = root.problem
-    steps = min(OFTEN, options.steps, root.shape[1])
-    products = options.probes * (steps + 1) + 5 * options.deflate + OFTEN
-    # Of an observation's rows one takes a backward pass; a product about four.
-    each = 4.0 * root.cost().row_operations / max(1, problem.survey.rank)
-    vectors = options.deflate + min(BLOCK, options.probes) * steps
-    return Route(
-        "slq",
-        products * each,
-        root.cost().fixed_memory + 8.0 * root.shape[1] * vectors,
-        f"{options.probes:,} random probes, some {products:,} products with the Fisher matrix",
-        exact=False,
-    )
-
-
-def measure_probes(
-    F: Fisher,
-    prior: Prior,
-    options: Quadrature,
-    *,
-    seed: int,
-    layers: bool | None,
-    iterations: Iterations,
-) -> ProbedParts:
+def measure_probes(options: Quadrature, setting: Setting) -> Parts:
     """The razor by quadrature, then the spectrum of Î itself where the prior's is another one.
 
     Raises:
         ChoiceError: if the dtype is not float64.
-        PriorError: if the prior is to be fitted.
+        PriorError: if more than one variance is to be fitted, or its evidence has no maximum.
+        EstimateError: if a fitted variance is left to chance.
     """
-    if F.problem.dtype != torch.float64:
-        raise ChoiceError(
-            f"method='slq' computes in float64, not {name_of(F.problem.dtype)}.",
-            "The record would name a precision that no number has.",
-            "Leave dtype='float64'.",
-        )
+    setting.check_float64("slq")
+    F, seed = setting.F, setting.seed
+    iterations = setting.iterations(probing_route(F.root, options))
     memory = iterations.budget
     operator = FisherOperator(F, options.probes * options.steps, memory // 2)
     run = iterations.run("quadrature-scaled", prior=True)
     razor = stochastic_razor(
-        operator, prior, expand(F.problem), options,
+        operator, setting.prior, expand(F.problem), options,
         seed=seed, memory=memory, state=run.state, keep=run.put,
     )  # fmt: skip
     density = razor.density
@@ -107,20 +53,25 @@ def measure_probes(
         density = quadrature(
             operator, options, scale=float(F.problem.survey.observations),
             seed=seed, memory=memory, state=run.state, keep=run.put,
+            approximation=control_of(F.root, options, memory),
         )  # fmt: skip
     spectrum = _spectrum(density, F)
     traces = layer_traces(operator, F.problem, density.vectors, options.probes, seed)
     operator.close()
-    return ProbedParts(
+    dimension, record = dimension_of(spectrum), _record(options, operator, razor, density, traces)
+    parts = {name: float(estimate) for name, estimate in traces.items()}
+    return Parts(
         spectrum=spectrum,
-        dimension=dimension_of(spectrum),
+        dimension=dimension,
         length=razor.length,
-        layers=_layers(F, traces, layers, memory),
-        record=_record(options, operator, razor, density, traces),
+        layers=layers_of(F.root, parts, ranks=setting.layers, memory=memory),
+        record={"quadrature": record},
+        notes=_notes(record),
+        ranked=dimension.lower == dimension.upper,
     )
 
 
-def probe_notes(record: dict[str, Any]) -> list[str]:
+def _notes(record: dict[str, Any]) -> list[str]:
     """What to keep in mind when reading estimates by quadrature."""
     complexity = record["estimates"]["complexity"]
     low, high = complexity["interval_90"]
@@ -131,6 +82,11 @@ def probe_notes(record: dict[str, Any]) -> list[str]:
         f"{complexity['top_share']:.0%} of it.",
         "Of the rank there are only bounds; of the eigenvalues only the leading ones.",
     ]
+    if (error := record["log_variance_stderr"]) is not None:
+        found.append(
+            f"The prior variance is fitted to what the probes saw: ± {error:.1%} by chance. The "
+            "error of the length includes that."
+        )
     if complexity["upper"] - complexity["lower"] > 2 * complexity["stderr"]:
         found.append(
             f"Quadrature leaves more open than chance after {record['steps'][1]:,} steps: raise "
@@ -190,19 +146,6 @@ def _spectrum(density: Density, F: Fisher) -> Spectrum:
     )
 
 
-def _layers(
-    F: Fisher, traces: dict[str, Estimate], ranks: bool | None, memory: int
-) -> list[LayerSummary]:
-    found = []
-    for name, entries in F.problem.selection.layers().items():
-        dimension = None
-        if ranks:
-            dimension = dimension_of(decompose(F.root.of_layer(name), "auto", memory).spectrum)
-        size = sum(entry.size for entry in entries)
-        found.append(LayerSummary(name, size, float(traces[name]), dimension))
-    return found
-
-
 def _record(
     options: Quadrature,
     operator: FisherOperator,
@@ -229,6 +172,7 @@ def _record(
         + len(density.leading),
         "way": operator.way,
         "displacement_error": None if exact is None else exact.error,
+        "log_variance_stderr": None if razor.fitted is None else razor.fitted.log_stderr,
         "estimates": {name: each.to_dict() for name, each in estimates.items()},
         "layer_traces": {name: each.to_dict() for name, each in traces.items()},
     }

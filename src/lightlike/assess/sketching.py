@@ -3,71 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from lightlike.assess.layers import LayerSummary, summarise_layers
+from lightlike.assess.setting import Parts, Setting
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.conjugate import TOLERANCE
-from lightlike.length.description import DescriptionLength
 from lightlike.length.gaussian import expand
-from lightlike.length.priors import Prior
 from lightlike.length.sketched import SketchedRazor, sketched_razor
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.root import Root
 from lightlike.metric.sketch import SketchedFisher
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.sketch import Sketch
-from lightlike.spectrum.spectrum import Spectrum
 
 Estimates = Sequence[float]
 
 
-@dataclass(frozen=True)
-class SketchedParts:
-    """What a measurement takes from sketches.
-
-    Attributes:
-        spectrum: The averaged spectrum.
-        dimension: Bounded by the largest rank of a sketch and min(D, K).
-        length: Mean razor with its standard error.
-        layers: Traces are means; dimensions are bounds.
-        record: Draws, repetitions, and every estimate with its standard error, in nats.
-        ways: How the batches were back-propagated.
-    """
-
-    spectrum: Spectrum
-    dimension: Dimension
-    length: DescriptionLength
-    layers: list[LayerSummary]
-    record: dict[str, Any]
-    ways: Sequence[str]
-
-
-def measure_sketches(
-    F: Fisher, prior: Prior, sketch: Sketch, *, seed: int, memory: int, layers: bool | None
-) -> SketchedParts:
+def measure_sketches(sketch: Sketch, setting: Setting) -> Parts:
     """Take all sketches, then those of half the draws, which tell how far the bias has fallen."""
-    sketched = F.sketch(sketch, seed=seed, memory=memory)
+    F, memory = setting.F, setting.budget
+    sketched = F.sketch(sketch, seed=setting.seed, memory=memory)
     expansion = expand(F.problem)
     roots: list[Root] = []
-    razor = sketched_razor(prior, sketched, expansion, roots.append)
+    razor = sketched_razor(setting.prior, sketched, expansion, roots.append)
     half = sketched.halved()
     halved = None
     if half is not None:
         halved = sketched_razor(razor.prior, half, expansion, None, razor.displacement)
     spectrum = sketched.spectrum
-    return SketchedParts(
+    dimension, record = dimension_of(spectrum), _record(sketched, half, razor, halved)
+    return Parts(
         spectrum=spectrum,
-        dimension=dimension_of(spectrum),
+        dimension=dimension,
         length=razor.length,
-        layers=_layers(F, roots, sketched.route.operations, layers, memory),
-        record=_record(sketched, half, razor, halved),
+        layers=_layers(F, roots, sketched.route.operations, setting.layers, memory),
         ways=roots[-1].sweep.ways,
+        record={"sketch": record},
+        notes=_notes(record, dimension),
     )
 
 
-def notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
+def _notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
     """What to keep in mind when reading sketched numbers."""
     draws, rank = record["draws"], record["rank"]
     found = [
@@ -86,8 +64,8 @@ def notes(record: dict[str, Any], dimension: Dimension) -> list[str]:
     error = record["displacement_error"]
     if error is None and "total" in missing:
         found.append(
-            "The model cannot be differentiated twice: the displacement is of the sketch, which "
-            "misses a part of the gradient."
+            "The model has neither forward mode nor a double backward: the displacement is of the "
+            "sketch, which misses a part of the gradient."
         )
     elif error is not None and error > TOLERANCE:
         found.append(f"The displacement may be up to {error:.2g} nats more: see its products.")

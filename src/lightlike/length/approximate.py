@@ -17,8 +17,6 @@ from lightlike.length.gaussian import Expansion
 from lightlike.length.prior import Prior
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.approximation import ApproximateFisher
-from lightlike.metric.product import differentiable_twice
-from lightlike.metric.root import Root
 from lightlike.spectrum.rounding import EPS
 
 
@@ -72,14 +70,7 @@ def approximate_razor(
         scale *= float(resolved.variance[0])
     else:
         approximation = approximate(Fisher(F.root.scaled(resolved.variance.sqrt())))
-    displacement = None
-    if expansion.gradient is not None:
-        product = None
-        if not differentiable_twice(problem):
-            # Two passes over the rows a product in place of three backward passes.
-            exact = F if problem.reference is problem else Fisher(Root(problem.reference))
-            product = exact.__matmul__
-        displacement = displacement_by_products(problem, resolved, expansion, product)
+    displacement = displacement_by_products(problem, resolved, expansion)
     spectrum = approximation.spectrum
     bound = approximation.above and F.root.precision <= EPS
     length = DescriptionLength(
@@ -96,6 +87,7 @@ def approximate_razor(
         kind="approximate",
         observations=n,
         prior=resolved.description,
+        displacement_error=0.0 if displacement is None else displacement.error,
         validity=f"complexity of {approximation.method}: "
         + ("an upper bound." if bound else "no bound on its error is known."),
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightlike.errors import CapacityError, ModelError, UndefinedError
 from lightlike.metric.jacobian import Backward
-from lightlike.metric.product import differentiable_twice, twice
+from lightlike.metric.twice import differentiable_twice, twice
 from lightlike.problem.evaluation import Outputs
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem

@@ -22,7 +22,7 @@ from lightlike.length.observed import observe, require_labels, require_second_de
 from lightlike.length.prior import named_vector
 from lightlike.length.volume import Region, Volume
 from lightlike.metric.fisher import Fisher
-from lightlike.metric.product import twice
+from lightlike.metric.twice import twice
 from lightlike.numbers import check_seed, check_whole, is_finite
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem

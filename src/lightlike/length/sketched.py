@@ -4,7 +4,7 @@ For one sketch S, ½ log det(I + N Σ^½ SᵀS Σ^½) is concave in SᵀS; by Je
 E[SᵀS] = Î its expectation is at most the complexity, and rises to it as draws are added.
 
 The displacement comes from exact products with Î, not from S, which would miss a part of the
-gradient. Where a model cannot be differentiated twice S has to serve: the displacement is a
+gradient. Where the model's derivatives give none without writing out A, S has to serve: it is a
 constant less ½ rᵀ(N Î + Σ⁻¹)⁻¹ r, concave in Î as the inverse is operator convex (Bhatia 1997,
 doi:10.1007/978-1-4612-0653-8, ch. V), so that it too is then at most the exact one in expectation.
 """
@@ -19,7 +19,7 @@ from lightlike.length.conjugate import Displacement, displacement_by_products
 from lightlike.length.description import DescriptionLength, KnownCounts
 from lightlike.length.gaussian import Expansion, gaussian_razor
 from lightlike.length.priors import Isotropic, Prior
-from lightlike.metric.product import differentiable_twice
+from lightlike.metric.products.operator import Products
 from lightlike.metric.root import Root
 from lightlike.metric.sketch import SketchedFisher
 from lightlike.spectrum.decomposition import Decomposition
@@ -106,7 +106,8 @@ def sketched_razor(
         PriorError: if the prior does not fit, or its evidence has no maximum.
     """
     problem = sketched.root.problem
-    products = expansion.gradient is not None and differentiable_twice(problem)
+    exact = Products(Root(problem.reference))
+    products = expansion.gradient is not None and exact.spares_rows()
     fixed = prior
 
     def razor(decomposition: Decomposition) -> DescriptionLength:
@@ -134,8 +135,13 @@ def sketched_razor(
 
     razors = sketched.visit(razor)
     if products and displacement is None:
-        displacement = displacement_by_products(problem, fixed.resolve(problem), expansion)
+        resolved = fixed.resolve(problem)
+        displacement = displacement_by_products(problem, resolved, expansion, exact.__matmul__)
+    exact.close()
     if displacement is not None:
-        value = displacement.value
-        razors = [replace(r, fit=expansion.nll, displacement=value) for r in razors]
+        value, error = displacement.value, displacement.error
+        razors = [
+            replace(r, fit=expansion.nll, displacement=value, displacement_error=error)
+            for r in razors
+        ]
     return SketchedRazor(razors, fixed, displacement)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightlike.metric.drawing import sketch_that_fits
+from lightlike.metric.alternatives import estimates
 from lightlike.metric.kronecker.approximation import ApproximateFisher
 from lightlike.metric.kronecker.factored import (
     LARGEST,
@@ -47,9 +47,13 @@ class Fisher:
         """The exact decomposition of A by a route; kept, so that later questions are cheap."""
         key = method, memory
         if key not in self._decompositions:
-            sketch = sketch_that_fits(self.root, resolve_memory(memory))
-            kept = self.root.keeper
-            self._decompositions[key] = decompose(self.root, method, memory, sketch, kept)
+            self._decompositions[key] = decompose(
+                self.root,
+                method,
+                memory,
+                lambda: estimates(self.root, resolve_memory(memory)),
+                self.root.keeper,
+            )
         return self._decompositions[key]
 
     def sketch(

@@ -26,6 +26,7 @@ class FisherOperator:
     Attributes:
         shape: (D, D).
         device: Where the model is.
+        root: A of Î = AᵀA.
         problem: Model, data and likelihood.
         precision: Rounding unit of products: above 2.2e-16 where the model casts down inside.
     """
@@ -33,7 +34,7 @@ class FisherOperator:
     def __init__(self, F: Fisher, expected: int | None = None, memory: int | None = None) -> None:
         self.shape = F.shape
         self.device = F.device
-        self.problem = F.problem.reference
+        self.root, self.problem = F.root, F.problem.reference
         self.precision = F.root.sweep.reference_precision
         self._products = F.products(expected, dtype="float64", memory=memory)
 

@@ -15,7 +15,7 @@ The eigenvalues of an explicit A Aᵀ or Aᵀ A are accurate to eps λ_1, so sin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -232,7 +232,7 @@ def decompose(
     factor: Factor,
     method: str = "auto",
     memory: int | float | str | None = None,
-    sketch: Route | None = None,
+    estimates: Callable[[], Sequence[Route]] = tuple,
     keeper: Keeper | None = None,
 ) -> Decomposition:
     """Choose the cheapest exact route that fits, or the one asked for; nothing is computed yet.
@@ -241,7 +241,7 @@ def decompose(
         factor: A.
         method: "auto", "gram", "metric" or "svd".
         memory: What may be used.
-        sketch: The estimate to name if nothing exact fits.
+        estimates: Gives what to name if nothing exact fits.
         keeper: Where the eigenvalues are kept for a run that goes on after an end.
 
     Raises:
@@ -251,4 +251,4 @@ def decompose(
     budget = resolve_memory(memory)
     rows, columns = factor.shape
     found = routes(rows, columns, factor.cost(budget))
-    return Decomposition(factor, choose(found, method, budget, sketch), budget, keeper)
+    return Decomposition(factor, choose(found, method, budget, estimates), budget, keeper)

@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from scipy.special import gammaincinv, ndtri
+from scipy.special import gammaincinv, ndtri, stdtrit
 from torch import Tensor
 
 from lightlike.errors import UndefinedError, choice_error
 from lightlike.numbers import check_not_negative, check_positive, check_share
 from lightlike.results import Result
+from lightlike.spectrum.control import Control
 from lightlike.spectrum.tridiagonal import Function, Measure
 
 Pair = tuple[float, float]
@@ -33,6 +34,8 @@ class Enclosed(Result):
         probes: How many there were.
         bias: "none" but for the quadrature, or "below" or "above" if the mean is on that side in
             expectation.
+        degrees: Of freedom of the standard error, if it is of the probes' own spread; None if it is
+            of the spectrum that they saw.
     """
 
     taken: Pair
@@ -42,6 +45,7 @@ class Enclosed(Result):
     positive: bool
     probes: int
     bias: str = "none"
+    degrees: int | None = None
 
     @property
     def lower(self) -> float:
@@ -74,6 +78,7 @@ class Enclosed(Result):
         z_⊥ᵀ f(F) z_⊥ is a sum of squares with weights f(λ_k) ≥ 0, nearly a multiple of χ²; the mean
         over probes has as many degrees of freedom as give it its variance (Satterthwaite 1946,
         doi:10.2307/3002019). That is skewed where few eigenvalues count, and normal where many do.
+        Student's interval where the probes' own spread is the error.
 
         Raises:
             ChoiceError: if the level is not between 0 and 1.
@@ -84,8 +89,9 @@ class Enclosed(Result):
         mean = 0.5 * (low + high)
         if not self.stderr:
             return self.lower, self.upper
-        if not self.positive or mean <= 0.0:
-            reach = -float(ndtri(tail)) * self.stderr
+        if self.degrees is not None or not self.positive or mean <= 0.0:
+            low_tail = ndtri(tail) if self.degrees is None else stdtrit(self.degrees, tail)
+            reach = -float(low_tail) * self.stderr
             return self.lower - reach, self.upper + reach
         shape = (mean / self.stderr) ** 2
         down, up = (float(gammaincinv(shape, p)) / shape for p in (tail, 1.0 - tail))
@@ -96,7 +102,7 @@ class Enclosed(Result):
         scaled = [(factor * pair[0], factor * pair[1]) for pair in (self.taken, self.seen)]
         return Enclosed(
             scaled[0], scaled[1], factor * self.stderr, self.certain, self.positive, self.probes,
-            self.bias,
+            self.bias, self.degrees,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,6 +140,7 @@ class Density(Result):
         positive: Ritz values above 0, but for rounding, of the subspace that Q was found in.
         products: Products with F that were taken.
         seed: Of the probes.
+        control: What an approximation of F says of the probes; None without one.
     """
 
     size: int
@@ -143,6 +150,7 @@ class Density(Result):
     positive: int
     products: int
     seed: int
+    control: Control | None = None
 
     @property
     def mass(self) -> int:
@@ -217,6 +225,7 @@ class Density(Result):
             lambda m: (m.gauss.of(f), m.gauss.of(lambda t: f(t).square())),
             certain=bernstein,
             positive=bernstein if positive is None else positive,
+            f=f,
         )
 
     def logdet(self, scale: float) -> Enclosed:
@@ -241,6 +250,7 @@ class Density(Result):
             lambda m: (float(m.alphas[0]), float(m.alphas[0] ** 2 + m.betas[0] ** 2)),
             certain=True,
             positive=True,
+            f=lambda t: t,
         )
 
     @property
@@ -251,6 +261,7 @@ class Density(Result):
             lambda m: (m.gauss.of(torch.square), m.gauss.of(lambda t: t**4)),
             certain=True,
             positive=True,
+            f=torch.square,
         )
 
     def above(self, eps: float) -> Enclosed:
@@ -297,8 +308,9 @@ class Density(Result):
         *,
         certain: bool,
         positive: bool,
+        f: Function | None = None,
     ) -> Enclosed:
-        """Bounds and the mean of f and f² of every measure, put together.
+        """Bounds and the mean of f and f² of every measure, put together; steered by a control.
 
         On the sphere of n − k dimensions the variance of z_⊥ᵀ f(F) z_⊥ is
         2 (n − k)²/(n − k + 2) · (∫ f² dμ − (∫ f dμ)²) with μ the mean of a probe's measure.
@@ -310,6 +322,14 @@ class Density(Result):
             return Enclosed((low, high), (0.0, 0.0), 0.0, certain, positive, 0)
         seen = [bounds(m) for m in self.probes]
         below, above = (mass * math.fsum(pair[i] for pair in seen) / count for i in (0, 1))
+        if self.control is not None and f is not None:
+            forms = 0.5 * mass * torch.tensor(seen, dtype=torch.float64).sum(1)
+            steered = self.control.steer(f, forms)
+            off = float(steered) - float(forms.mean())
+            return Enclosed(
+                (low, high), (below + off, above + off), float(steered.stderr), certain, positive,
+                count, degrees=count - 1,
+            )  # fmt: skip
         both = [moments(m) for m in self.probes]
         first, second = (math.fsum(pair[i] for pair in both) / count for i in (0, 1))
         variance = 2.0 * mass**2 / (mass + 2.0) * max(0.0, second - first**2)

@@ -78,6 +78,13 @@ def sphere(size: int, seed: int, indices: range, device: torch.device) -> Tensor
     return scaled
 
 
+def orthogonal(block: Tensor, Q: Tensor) -> Tensor:
+    """What is left of columns (n, c) when their part in the range of Q (n, k) is taken off."""
+    for _ in range(2):
+        block = block - Q @ (Q.T @ block)
+    return block
+
+
 def signs(size: int, seed: int, indices: range, device: torch.device) -> Tensor:
     """Columns of independent ±1, (n, c)."""
     columns = [

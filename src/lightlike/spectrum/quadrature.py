@@ -23,9 +23,10 @@ from lightlike.numbers import (
     check_whole,
     is_finite,
 )
+from lightlike.spectrum.control import WORTH, Approximation, Control
 from lightlike.spectrum.density import Density
 from lightlike.spectrum.memory import resolve_memory
-from lightlike.spectrum.probes import Operator, sphere
+from lightlike.spectrum.probes import Operator, orthogonal, sphere
 from lightlike.spectrum.recurrence import Recurrence, leading
 from lightlike.spectrum.tridiagonal import Measure
 
@@ -37,6 +38,8 @@ BLOCK = 8
 START = 2**40
 # Steps after which what quadrature leaves open is looked at; then again after as many times more.
 FIRST, GROWTH = 4, 1.3
+# Approximations of a Fisher matrix that take noise off sums over its eigenvalues.
+CONTROLS = ("ekfac", "kfac", "blocks")
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,14 @@ class Quadrature:
             many steps and 20.
         share: That share.
         block: Probes side by side; up to 8 unless given, as memory allows.
+        control: "ekfac", "kfac" or "blocks": an approximation of a Fisher matrix whose own forms of
+            the probes take part of the noise off, without bias. It takes a pass or two over all
+            rows, which is little where an observation has few; of small networks it saved a fifth
+            to half of the variance. The slope is fitted, from eight probes or more, and the error
+            is then known from them alone: intervals are Student's. None: the probes alone.
 
     Raises:
-        ChoiceError: if a number is out of range.
+        ChoiceError: if a number is out of range, or the control unknown.
     """
 
     probes: int = 16
@@ -63,6 +71,7 @@ class Quadrature:
     deflate: int = 10
     share: float = 0.05
     block: int | None = None
+    control: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("probes", 2), ("steps", 2), ("deflate", 0), ("block", 1)):
@@ -72,6 +81,14 @@ class Quadrature:
             check_whole(name, value, least)
         if not is_finite(self.share) or not 0.0 < self.share <= 1.0:
             raise choice_error("share", self.share, ["a number above 0, 1 at most"])
+        if self.control is not None and self.control not in CONTROLS:
+            raise choice_error("control", self.control, ["None", *map(repr, CONTROLS)])
+        if self.control is not None and self.probes < WORTH:
+            raise ChoiceError(
+                f"control={self.control!r} is given with {self.probes} probes.",
+                "The slope between controls and values is fitted to them, and its noise added.",
+                f"Take {WORTH} or more, or no control.",
+            )
 
 
 def check_targets(options: object, scale: object, above: object) -> None:
@@ -101,6 +118,7 @@ def quadrature(
     memory: int | float | str | None = None,
     state: Mapping[str, Tensor] | None = None,
     keep: Callable[[State], None] | None = None,
+    approximation: Approximation | None = None,
 ) -> Density:
     """The density of eigenvalues of a symmetric positive semi-definite matrix or operator.
 
@@ -119,6 +137,7 @@ def quadrature(
         state: What `keep` was last given by an interrupted call with the same arguments, to go on
             from there: the result is the same to the bit.
         keep: Called with all that is known so far, as tensors by name, after every block of probes.
+        approximation: What the control is made of, if the options ask for one.
 
     Raises:
         DataError: if F is not square and real.
@@ -131,6 +150,8 @@ def quadrature(
     if state is not None and not isinstance(state, Mapping):
         raise choice_error("state", state, ["None", "what keep was given"])
     options = options or Quadrature()
+    if options.control is not None and approximation is None:
+        raise choice_error("control", options.control, ["None for anything but a Fisher matrix"])
     operator = Operator(F)
     n = operator.size
     block = options.block or _block(n, options, memory)
@@ -161,7 +182,7 @@ def quadrature(
     done = sum(name.endswith(".alphas") and name.startswith("probe") for name in found)
     while done < options.probes and mass:
         indices = range(done, min(done + block, options.probes))
-        starts = _orthogonal(sphere(n, seed, indices, operator.device), Q)
+        starts = orthogonal(sphere(n, seed, indices, operator.device), Q)
         before = operator.products
         run = Recurrence(operator, starts)
         _take_steps(run, options, mass, scale, above)
@@ -172,7 +193,10 @@ def quadrature(
         done = indices.stop
         if keep is not None:
             keep(dict(found))
-    return _density(found, n, done, operator.precision, seed)
+    control = None
+    if options.control is not None and approximation is not None and done:
+        control = Control.of(approximation, found["vectors"], seed, done)
+    return _density(found, n, done, operator.precision, seed, control)
 
 
 def _take_steps(
@@ -250,13 +274,9 @@ def _taken_out(
     return state
 
 
-def _orthogonal(block: Tensor, Q: Tensor) -> Tensor:
-    for _ in range(2):
-        block = block - Q @ (Q.T @ block)
-    return block
-
-
-def _density(found: State, n: int, done: int, precision: float, seed: int) -> Density:
+def _density(
+    found: State, n: int, done: int, precision: float, seed: int, control: Control | None
+) -> Density:
     def measures(kind: str, count: int) -> list[Measure]:
         names = [f"{kind}.{i}" for i in range(count)]
         return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision) for m in names]
@@ -272,6 +292,7 @@ def _density(found: State, n: int, done: int, precision: float, seed: int) -> De
         positive=int(found["positive"]),
         products=int(found["products"]),
         seed=seed,
+        control=control,
     )
 
 

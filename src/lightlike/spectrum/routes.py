@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lightlike.errors import CapacityError, choice_error
@@ -21,12 +22,12 @@ class Route:
     """One way to all non-zero eigenvalues of Aᵀ A in float64.
 
     Attributes:
-        method: "gram" (eigenvalues of A Aᵀ), "metric" (of Aᵀ A), "svd" (singular values of A) or
-            "sketch" (of random combinations of A's rows).
+        method: "gram" (eigenvalues of A Aᵀ), "metric" (of Aᵀ A), "svd" (singular values of A), or
+            an estimate: "sketch", "kronecker", "slq" or "lanczos".
         operations: Floating-point operations, decompositions weighted by their lower speed.
         memory: Peak bytes.
         reason: What it does, with the sizes.
-        exact: Whether it gives them exactly; the sketch estimates them.
+        exact: Whether it gives them exactly.
     """
 
     method: str
@@ -81,7 +82,7 @@ def choose(
     candidates: list[Route],
     method: str,
     budget: int,
-    sketch: Route | None = None,
+    estimates: Callable[[], Sequence[Route]] = tuple,
     most: int | None = None,
 ) -> Route:
     """The cheapest exact route that fits, or the one asked for.
@@ -90,7 +91,7 @@ def choose(
         candidates: The exact routes, cheapest first.
         method: "auto", or one of them.
         budget: Bytes.
-        sketch: Never chosen; if nothing exact fits, the error names it.
+        estimates: Gives what is never chosen; if nothing exact fits, the error names them.
         most: Observations that some exact route would fit, for the error.
 
     Raises:
@@ -104,15 +105,22 @@ def choose(
     if fitting:
         return fitting[0]
     needs = "; ".join(f"{r.method} ({r.reason}) needs {format_bytes(r.memory)}" for r in allowed)
-    estimate = ""
-    if sketch is not None:
-        estimate = (
-            f" Or estimate with method='sketch': {sketch.reason}, in {format_bytes(sketch.memory)}."
-        )
     fewer = f"at most {most:,} observations" if most else "fewer observations"
     raise CapacityError(
         f"No exact route fits in {format_bytes(budget)}: {needs}.",
         "Going on would swap or be killed half-way.",
         f"Measure {fewer} (K falls in proportion), select fewer parameters with "
-        f"parameters=..., or raise memory=... if more is there.{estimate}",
+        f"parameters=..., or raise memory=... if more is there.{told(estimates(), budget)}",
     )
+
+
+def told(estimates: Sequence[Route], budget: float) -> str:
+    """What can be estimated where nothing exact fits, and what each of the ways takes."""
+    named = [
+        f"method={route.method!r} ({route.reason}) takes {route.operations:.1e} operations and "
+        f"{format_bytes(route.memory)}" + ("" if route.fits(budget) else ", too much here")
+        for route in estimates
+    ]
+    if not named:
+        return ""
+    return f" Or estimate with lightlike.measure, the cheapest first: {'; '.join(named)}."

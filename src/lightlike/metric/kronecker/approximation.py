@@ -141,6 +141,14 @@ class ApproximateFisher:
             part.scatter(part.form.apply(function, part.gather(columns)), out)
         return out[:, 0] if v.ndim == 1 else out
 
+    def turn(self, v: Tensor) -> Tensor:
+        """Uᵀ v for a block (D, c), along the eigenvectors of all blocks, in the order of `values`.
+
+        For forms that serve as control variates, see `lightlike.Quadrature`.
+        """
+        parts = [part.form.turn(part.gather(v)) for part in self.parts]
+        return torch.cat(parts) if parts else v.new_zeros(0, v.shape[1])
+
     def __matmul__(self, v: Vector) -> Tensor:
         """M v."""
         return self.apply(lambda values: values, v)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightlike.metric.jacobian import whitened_cotangents, whitening
 from lightlike.metric.products.block import Blocks
-from lightlike.metric.products.passage import Fresh, Passage
+from lightlike.metric.products.passage import Fresh, Passage, noise
 from lightlike.metric.products.schedule import Schedule
 from lightlike.metric.products.supply import Supply
 from lightlike.metric.products.ways import RefusedError
@@ -142,6 +142,23 @@ class Products:
             return given.new_zeros(self.shape[0], 0)
         found = self._run(_columns(given), self._pulled, self._root.rmv)
         return found[:, 0] if given.ndim == 1 else found
+
+    def spares_rows(self) -> bool:
+        """Whether products do without the rows of A: the ways are tried on the first batch.
+
+        By rows a product takes two passes over all of them, whatever their number.
+        """
+        v = noise(self.problem.theta, 6)[None]
+        supply = self._supply
+        while (way := supply.way) is not None:
+            try:
+                with isolated(self.problem.dtype), way.kernels():
+                    for passage in supply(v):
+                        supply.push(passage, v[0])
+                        return True
+            except RefusedError as refusal:
+                supply.refuse(str(refusal))
+        return False
 
     def close(self) -> None:
         """Let go of everything kept; products can still be asked for."""

@@ -1,6 +1,6 @@
-"""Exact products Î v without a single row of A: for outputs of any width.
+"""Whether a model can be differentiated twice.
 
-J v comes from differentiating u ↦ Jᵀu, which is linear, once more: three backward passes in all.
+Then J v comes from differentiating u ↦ Jᵀu, which is linear, once more.
 """
 
 from __future__ import annotations
@@ -16,37 +16,11 @@ from lightlike.errors import ModelError
 from lightlike.metric.jacobian import vjp
 from lightlike.problem.evaluation import Outputs
 from lightlike.problem.isolation import isolated
-from lightlike.problem.problem import CHUNK, Problem
-
-
-def fisher_product(problem: Problem, v: Tensor) -> Tensor:
-    """Î v = (1/N) Σ_i J_iᵀ Λ_i J_i v for one vector (D,), float64 whatever the problem's dtype.
-
-    See `differentiable_twice`.
-
-    Raises:
-        ModelError: if an operation of the model cannot be differentiated twice.
-    """
-    problem = problem.reference
-    with isolated(), twice():
-        parts = problem.selection.split(v)
-        out = torch.zeros_like(problem.theta)
-        for _, outputs in problem.sweep("Fisher products"):
-            image = _image(problem, outputs, parts)
-            # A few at a time: a likelihood without a closed form makes roots.
-            step = max(1, CHUNK // (8 * outputs.h.shape[1] ** 2))
-            pieces = zip(
-                torch.split(outputs.h.detach(), step), torch.split(image, step), strict=True
-            )
-            weighted = torch.cat([problem.likelihood.weigh(h, x) for h, x in pieces])
-            if outputs.observed is not None:
-                weighted = weighted * outputs.observed[:, None]
-            out += vjp(problem.evaluator, outputs, weighted)
-        return out / problem.survey.observations
+from lightlike.problem.problem import Problem
 
 
 def differentiable_twice(problem: Problem) -> bool:
-    """Whether `fisher_product` can be had: ⟨c, J v⟩ = ⟨Jᵀc, v⟩ for random c, v on the first batch.
+    """Whether second derivatives can be had: ⟨c, J v⟩ = ⟨Jᵀc, v⟩ for random c, v on a batch.
 
     A backward pass that PyTorch cannot differentiate raises an error; one that only seems to be
     differentiable, such as that of a custom function with detached parts, fails the comparison.

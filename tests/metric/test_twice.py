@@ -1,4 +1,4 @@
-"""Products with the Fisher matrix by differentiating twice, against the naive matrix."""
+"""Whether a model can be differentiated twice, and what follows where it cannot."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 import lightlike as ll
-from lightlike.errors import ModelError
-from lightlike.metric.product import differentiable_twice, fisher_product
+from lightlike.metric.twice import differentiable_twice
 from lightlike.problem.likelihoods import (
     Bernoulli,
     Categorical,
@@ -18,11 +17,10 @@ from lightlike.problem.likelihoods import (
     Poisson,
 )
 from oracles import networks as nets
-from oracles.reference import score_root, whitened
+from oracles.reference import score_root
 
 X = nets.normal(7, 3, seed=1)
 TOKENS = torch.randint(5, (4, 3), generator=nets.generator(3))
-LABELS = torch.tensor([[1, 2, -100], [0, -100, -100], [4, 1, 1], [2, 0, 3]])
 LIKELIHOODS = {
     "categorical": Categorical(),
     "gaussian": Gaussian(0.3),
@@ -69,39 +67,16 @@ def custom(function):
                   first=nn.Linear(3, 4), last=nn.Linear(4, 4)), 0)  # fmt: skip
 
 
-def compare(F, A, seed=2):
-    v = nets.normal(A.shape[1], seed=seed)
-    expected = A.T @ (A @ v.numpy())
-    found = fisher_product(F.problem, v).numpy()
-    assert np.linalg.norm(found - expected) <= 1e-11 * np.linalg.norm(A) ** 2
-    assert differentiable_twice(F.problem)
-
-
-@pytest.mark.parametrize("name", LIKELIHOODS)
-def test_products_under_every_likelihood(name):
-    model = nets.fill(nets.mlp([3, 4, 4], "gelu"), 1)
-    batches = [(X[:3], None), (X[3:], None)]
-    A = whitened(model, batches, name, variance=0.3)
-    compare(ll.fisher(model, batches, LIKELIHOODS[name]), A)
-
-
 @pytest.mark.parametrize("make", [
-    lambda: nets.language_model(5, 4, 3, 2, nets.Attention, True),
-    lambda: nn.Sequential(nn.Embedding(5, 2), nets.Recurrent(nn.GRU, 2, 3, 5, True)),
-    lambda: nn.Sequential(nn.Embedding(5, 2), nets.Recurrent(nn.LSTM, 2, 3, 5, True)),
+    lambda: (nets.mlp([3, 4, 4], "gelu"), X),
+    lambda: (nets.raw(3, 4, 2), X),
+    lambda: (nets.language_model(5, 4, 3, 2, nets.Attention, True), TOKENS),
+    lambda: (nn.Sequential(nn.Embedding(5, 2), nets.Recurrent(nn.GRU, 2, 3, 5, True)), TOKENS),
+    lambda: (nn.Sequential(nn.Embedding(5, 2), nets.Recurrent(nn.LSTM, 2, 3, 5, True)), TOKENS),
 ])  # fmt: skip
-def test_products_of_models_of_tokens(make):
-    model = nets.fill(make(), 2)
-    batches = [(TOKENS[:3], LABELS[:3]), (TOKENS[3:], LABELS[3:])]
-    A = whitened(model, batches, "categorical", ignore_index=-100)
-    compare(ll.fisher(model, batches, "categorical"), A)
-
-
-def test_parameters_that_are_not_used_or_not_selected():
-    model = nets.fill(nets.raw(3, 4, 2), 3)
-    compare(ll.fisher(model, (X,), "gaussian"), whitened(model, [(X, None)], "gaussian"))
-    A = whitened(model, [(X, None)], "gaussian", names=["W", "unused"])
-    compare(ll.fisher(model, (X,), "gaussian", ["W", "unused"]), A)
+def test_what_can_be_differentiated_twice(make):
+    model, x = make()
+    assert differentiable_twice(ll.fisher(nets.fill(model, 2), (x,), "categorical").problem)
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
@@ -123,7 +98,7 @@ def test_what_cannot_be_differentiated_twice_is_noticed(function):
     m = ll.measure(model, (X, torch.arange(7) % 4), "categorical", progress=False,
                    method=ll.Sketch(draws=2, repetitions=30))  # fmt: skip
     assert m.record["sketch"]["displacement_error"] is None
-    assert any("differentiated twice" in w for w in m.warnings)
+    assert any("double backward" in w for w in m.warnings)
     truth = ll.measure(model, (X, torch.arange(7) % 4), "categorical", progress=False).length
     total = m.record["sketch"]["estimates"]["total"]
     assert m.length.displacement < truth.displacement
@@ -135,8 +110,6 @@ def test_an_operation_without_a_double_backward():
     bag = nets.fill(nn.Sequential(nn.EmbeddingBag(5, 3, mode="sum"), nn.Linear(3, 4)), 0)
     F = ll.fisher(bag, (TOKENS,), "categorical")
     assert not differentiable_twice(F.problem)
-    with pytest.raises(ModelError, match="differentiated twice"):
-        fisher_product(F.problem, torch.ones(F.shape[0], dtype=torch.float64))
 
 
 def test_the_model_and_random_states_are_left_alone(untouched):
@@ -144,4 +117,52 @@ def test_the_model_and_random_states_are_left_alone(untouched):
     with untouched(model, X):
         F = ll.fisher(model, (X,), "categorical")
         assert differentiable_twice(F.problem)
-        fisher_product(F.problem, torch.ones(F.shape[0], dtype=torch.float64))
+
+
+class Plain:
+    """tanh as it is."""
+
+    apply = staticmethod(torch.tanh)
+
+
+class Forward(torch.autograd.Function):
+    """tanh with forward mode, whose backward pass refuses to be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = torch.tanh(x)
+        ctx.save_for_backward(y)
+        ctx.save_for_forward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        return g * (1 - y**2)
+
+    @staticmethod
+    def jvp(ctx, g):
+        (y,) = ctx.saved_tensors
+        return g * (1 - y**2)
+
+
+@pytest.mark.parametrize(("function", "spared"), [
+    (Plain, True), (Forward, True), (Once, False), (Detached, False),
+])  # fmt: skip
+def test_whether_products_do_without_rows(function, spared):
+    data = X, torch.arange(7) % 4
+    model = custom(function)
+    F = ll.fisher(model, data, "categorical")
+    with F.products() as products:
+        assert products.spares_rows() == spared
+        v = nets.normal(F.shape[0], seed=4)
+        assert torch.allclose(products @ v, F.dense() @ v, atol=1e-12)
+        assert (products.way != "rows of A") == spared
+    # Where they do, the displacement of a sketch is exact; so is that of an approximation always.
+    sketched = ll.measure(model, data, "categorical", progress=False, method=ll.Sketch(draws=2))
+    assert (sketched.record["sketch"]["displacement_error"] is not None) == spared
+    truth = ll.measure(model, data, "categorical", progress=False).length.displacement
+    approximate = ll.measure(model, data, "categorical", progress=False, method="kronecker").length
+    for found in [approximate, *([sketched.length] if spared else [])]:
+        assert -1e-9 <= truth - found.displacement <= found.displacement_error + 1e-9

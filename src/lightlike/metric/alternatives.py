@@ -1,0 +1,75 @@
+"""What the routes that do not take every row of A cost, told before anything is computed."""
+
+from __future__ import annotations
+
+import torch
+
+from lightlike.metric.drawing import sketch_that_fits
+from lightlike.metric.kronecker.cost import approximation_route
+from lightlike.metric.kronecker.options import Kronecker
+from lightlike.metric.root import Root
+from lightlike.spectrum.lanczos import LEAST_ROOM, ROOM
+from lightlike.spectrum.partial import Lanczos
+from lightlike.spectrum.quadrature import BLOCK, Quadrature
+from lightlike.spectrum.routes import Route
+
+# Steps of a probe, and products of a displacement, that suffice more often than not.
+STEPS = 20
+# Products an eigenvalue, and besides, that suffice more often than not.
+EACH, CHECK = 6, 60
+
+
+def estimates(root: Root, budget: float) -> list[Route]:
+    """Everything that a measurement can be estimated by, with its defaults, cheapest first.
+
+    The sketch is among them if one fits; in lower precision there are no products.
+    """
+    found = [approximation_route(root, Kronecker())]
+    if (sketch := sketch_that_fits(root, budget)) is not None:
+        found.append(sketch)
+    if root.problem.dtype == torch.float64:
+        found += [probing_route(root, Quadrature()), leading_route(root, Lanczos())]
+    return sorted(found, key=lambda route: (not route.fits(budget), route.operations))
+
+
+def probing_route(root: Root, options: Quadrature) -> Route:
+    """Stochastic quadrature, if the steps are as many as they often are."""
+    steps = min(STEPS, options.steps, root.shape[1])
+    products = options.probes * (steps + 1) + 5 * options.deflate + STEPS
+    vectors = options.deflate + min(BLOCK, options.probes) * steps
+    operations, fixed, told = products * _product(root), root.cost().fixed_memory, ""
+    if options.control is not None:
+        control = approximation_route(root, Kronecker(options.control))
+        operations += control.operations
+        fixed = control.memory
+        vectors += options.probes
+        told = f", {options.control} as control"
+    return Route(
+        "slq",
+        operations,
+        fixed + 8.0 * root.shape[1] * vectors,
+        f"{options.probes:,} random probes{told}, some {products:,} products with the Fisher "
+        "matrix",
+        exact=False,
+    )
+
+
+def leading_route(root: Root, options: Lanczos) -> Route:
+    """The search for leading eigenvalues, if it takes as many products as it often does."""
+    cost = root.cost()
+    count = min(options.count, root.shape[1])
+    products = min(EACH * count + CHECK, 2 * root.shape[1]) + count + STEPS
+    vectors = min(root.shape[1], max(ROOM * count, LEAST_ROOM)) + 2 * count
+    return Route(
+        "lanczos",
+        cost.row_operations + products * _product(root),
+        cost.fixed_memory + 8.0 * root.shape[1] * vectors,
+        f"the {count:,} largest eigenvalues and the diagonal, some {products:,} products with the "
+        "Fisher matrix",
+        exact=False,
+    )
+
+
+def _product(root: Root) -> float:
+    """Operations: of an observation's rows one takes a backward pass; a product about four."""
+    return 4.0 * root.cost().row_operations / max(1, root.problem.survey.rank)
