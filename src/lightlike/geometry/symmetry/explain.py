@@ -139,6 +139,7 @@ def explain(
         tolerance=allowed,
         graph=trace is not None,
         origin=origin_of(root.problem),
+        hidden=() if trace is None else tuple(dict.fromkeys(trace.graph.hidden)),
     )
 
 
