@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import lightlike as ll
 from lightlike.metric import lengths
-from lightlike.metric.lengths import squared_lengths
+from lightlike.metric.lengths import outer_square, squared_lengths
 from oracles.networks import Call, fill, mlp, normal
 
 TOLERANCE = 1e-9
@@ -112,6 +112,19 @@ def test_where_rounding_is_too_much_the_rows_are_taken(formed):
     assert sum(formed) == root.shape[1]
     found = squared_lengths(root, C, TOLERANCE)
     torch.testing.assert_close(found, plain, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (40, 70), (70, 40), (1, 1)])
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_squares_are_products(shape, upper, turned):
+    C = normal(*shape, seed=1)
+    C = C.triu() if upper else C
+    C = C.T.contiguous().T if turned else C
+    before, found = C.clone(), outer_square(C)
+    torch.testing.assert_close(found, C @ C.T, rtol=1e-13, atol=1e-13)
+    assert torch.equal(found, found.T)
+    assert torch.equal(C, before)
 
 
 def test_weights_and_one_layer():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from scipy.linalg.lapack import dlauum
 from torch import Tensor
 
 from lightlike.metric.contractions import Outer
@@ -22,7 +23,7 @@ from lightlike.spectrum.memory import available_memory
 # Columns of C that are taken at a time.
 WIDTH = 256
 # Coordinates, longest and drawn ones, whose forms are held against the rows themselves.
-PROBES = 32
+PROBES = 16
 
 
 def squared_lengths(root: Root, C: Tensor, tolerance: float) -> Tensor:
@@ -40,9 +41,7 @@ def squared_lengths(root: Root, C: Tensor, tolerance: float) -> Tensor:
     found = C.new_zeros(root.shape[1])
     formed = _formed(root, C) if _roomy(root, C) else {}
     if formed:
-        matrix = C.new_zeros(len(C), len(C))
-        add_square(C.T, matrix, fresh=True)
-        mirror(matrix)
+        matrix = outer_square(C)
         for unit, pieces in formed.items():
             _place(unit, quadratic_forms(pieces, matrix), found)
         del matrix
@@ -56,6 +55,17 @@ def squared_lengths(root: Root, C: Tensor, tolerance: float) -> Tensor:
 
 
 Pieces = list[tuple[slice, Outer]]
+
+
+def outer_square(C: Tensor) -> Tensor:
+    """M = C Cᵀ, symmetric to the bit; a third of the work where C is upper triangular."""
+    if C.device.type == "cpu" and C.shape[0] == C.shape[1] and not bool(C.tril(-1).any()):
+        product, _ = dlauum(C.numpy(), lower=0)
+        # Its transpose in memory is our order, with the product in the lower triangle.
+        return mirror(torch.from_numpy(product.T).contiguous())
+    matrix = C.new_zeros(len(C), len(C))
+    add_square(C.T, matrix, fresh=True)
+    return mirror(matrix)
 
 
 def _roomy(root: Root, C: Tensor) -> bool:
