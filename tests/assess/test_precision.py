@@ -123,7 +123,7 @@ def test_half_the_memory_for_gradients():
     )
     assert one.footprint().factors == 0.5 * two.footprint().factors
     held = [
-        sum(f.nbytes for b in root._blocks("test") for f in b.factors.values())
+        sum(f.nbytes for b in root.blocks("test") for f in b.factors.values())
         for root in (one, two)
     ]
     assert held[0] == 0.5 * held[1]

@@ -211,3 +211,37 @@ def test_one_number_for_all_is_the_euclidean_case():
 def test_what_is_no_inner_product_is_refused(precision):
     with pytest.raises(ll.errors.PriorError):
         ll.subspaces(network()[0], precision=precision)
+
+
+def repeated(copies=3):
+    """A linear layer on orthonormal inputs: each singular value many times."""
+    x = (
+        torch.linalg.qr(normal(12, 12, seed=1)).Q[:9]
+        * torch.arange(1.0, 4.0).repeat(copies)[:, None]
+    )
+    return ll.fisher(fill(mlp([12, 5], "tanh", bias=False).double(), 0), (x,), "gaussian")
+
+
+@pytest.mark.parametrize("method", ["gram", "metric"])
+@pytest.mark.parametrize("k", [1, 7, 15, 20])
+def test_a_basis_may_end_among_equal_singular_values(method, k):
+    """3 values, 15 times each: whatever is given is orthonormal and goes to its own image."""
+    F = repeated()
+    screen = ll.subspaces(F, method)[1]
+    B, A = screen.basis(k), F.root.dense()
+    assert "vectors" not in vars(F.decomposition(method))
+    torch.testing.assert_close(B.T @ B, torch.eye(k).double(), rtol=0, atol=1e-12)
+    s = screen.metric(k).diagonal()
+    torch.testing.assert_close(A.T @ (A @ B), B * s, rtol=0, atol=1e-12 * float(s[0]))
+
+
+@pytest.mark.parametrize("method", ["gram", "metric"])
+def test_a_few_vectors_take_no_others(method):
+    F, _, _, V, _ = network(n=20, widths=(6, 9, 4), act="tanh", head="gaussian")
+    screen = ll.subspaces(F, method)[1]
+    B = screen.basis(5)
+    assert "vectors" not in vars(F.decomposition(method))
+    whole = screen.basis()
+    torch.testing.assert_close(whole[:, :5], B, rtol=0, atol=1e-11)
+    cosines = (V[:5] * B.T).sum(1).abs()
+    torch.testing.assert_close(cosines, torch.ones(5).double(), rtol=0, atol=1e-12)

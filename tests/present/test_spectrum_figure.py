@@ -28,3 +28,28 @@ def test_errors_and_estimates_of_a_spectrum_are_seen():
     sketched = ll.spectrum(ll.fisher(model, data, "categorical"), ll.Sketch(draws=1))
     lines = [x for x in sketched.plot().axes[0].lines if len(x.get_xdata()) > 2]
     assert any(line.is_dashed() for line in lines)
+
+
+def test_no_label_is_struck_through():
+    """What is said of the floor and of the cut stands beside one another, clear of both lines."""
+    x = normal(60, 3)
+    seen = 0
+    for widths, parts, head in (
+        ([3, 12, 3], None, "categorical"), ([3, 4, 3], r"^2\.", "categorical"),
+        ([3, 8, 3], r"2.bias", "categorical"), ([3, 12, 3], None, "gaussian"),
+    ):  # fmt: skip
+        F = ll.fisher(mlp(widths, "leaky"), (x,), head, parts)
+        figure = ll.spectrum(F).plot()
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        boxes = {t.get_text().split(":")[0]: t.get_window_extent() for t in axes.texts}
+        if "largest below the cut" not in boxes:
+            continue
+        seen += 1
+        label, floor = boxes["largest below the cut"], boxes["hidden by rounding"]
+        assert not label.overlaps(floor)
+        line = axes.transData.transform((1, ll.spectrum(F).floor))[1]
+        assert label.y1 < line
+        cut = axes.transData.transform((int(ll.dimension(F)) + 0.5, 1.0))[0]
+        assert label.x1 < cut or label.x0 > cut
+    assert seen > 1

@@ -43,6 +43,9 @@ ROUTES = {
 }
 # Eigenvalues that are drawn as single points.
 POINTS = 80
+# Shares of the width: a label that ends farther to the right leaves the one of the floor alone, as
+# does one that begins here.
+FAR, BESIDE = 0.8, 0.42
 # Relative errors that can be seen on a logarithmic axis.
 VISIBLE = 0.01
 
@@ -130,8 +133,19 @@ def _cut(axes: Axes, spectrum: Spectrum, dimension: Dimension, top: float) -> No
         height = spectrum.residue if inside else bottom
         axes.plot([d + 1], [height], ls="", marker="o" if inside else "v", ms=4.5, mew=1.0,
                   mfc="none", mec=INK, zorder=3, clip_on=False)  # fmt: skip
-        label(axes, f"largest below the cut: {brief(spectrum.residue)}", (d + 1, height),
-              xytext=(-9, 1 if inside else 6), ha="right", fontsize=SMALL)  # fmt: skip
+        text = f"largest below the cut: {brief(spectrum.residue)}"
+        left, right = np.log(axes.get_xlim())
+        along = float((np.log(d + 0.5) - left) / (right - left))
+        if spectrum.residue <= spectrum.floor:
+            # Below the line of the floor, which would strike it through, and beside its label.
+            behind = along < FAR
+            place = max(along, BESIDE) if behind else along
+            label(axes, text, (place, spectrum.floor), xycoords=("axes fraction", "data"),
+                  xytext=(12 if behind else -7, -5), va="top", ha="left" if behind else "right",
+                  fontsize=SMALL)  # fmt: skip
+        else:
+            label(axes, text, (d + 1, height), xytext=(-9, 1 if inside else 6), ha="right",
+                  fontsize=SMALL)  # fmt: skip
 
 
 def _words(dimension: Dimension) -> str:

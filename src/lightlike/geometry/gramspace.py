@@ -20,6 +20,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
+from scipy.linalg.lapack import dtrtri
 from torch import Tensor
 
 from lightlike.errors import CapacityError
@@ -27,9 +28,12 @@ from lightlike.geometry.rowspace import (
     WIDTH,
     ExactRowSpace,
     no_room_for_complement,
+    oriented,
     orthogonal_complement,
+    whitened,
 )
 from lightlike.geometry.share import entries_of
+from lightlike.metric.lengths import squared_lengths
 from lightlike.spectrum.decomposition import CLOSE
 from lightlike.spectrum.memory import available_memory, format_bytes
 from lightlike.spectrum.rounding import EPS, SMALL, eigenvalue_floor
@@ -166,13 +170,21 @@ class GramRowSpace(ExactRowSpace):
         From a Cholesky factor of G = L Lᵀ as L⁻ᵀ where that does, else U / s.
         """
         if self.clear and self.rank == self.root.shape[0]:
-            eye = torch.eye(self.rank, dtype=torch.float64, device=self.root.device)
-            inverse: Tensor = torch.linalg.solve_triangular(self.factor.T, eye, upper=True)
-            return inverse
+            return inverse_of(self.factor).T
         return self.coefficients(len(self.roots))
+
+    @property
+    def apparent(self) -> int:
+        """How many singular vectors come from eigenvectors of G for certain."""
+        if self.clear:
+            return self.rank
+        return int((self.singular_values > SMALL**0.5 * self.largest).sum())
 
     def coefficients(self, count: int) -> Tensor:
         """C (K, c) for which the columns of Aᵀ C are the first singular vectors: U / s."""
+        if count <= self.apparent:
+            values, vectors = self.decomposition.leading(count)
+            return vectors / values.sqrt()
         return self.large[0][:, :count] / self.roots[:count]
 
     def basis(self, count: int) -> Tensor:
@@ -192,12 +204,10 @@ class GramRowSpace(ExactRowSpace):
             )
         if not count:
             return self.decomposition.matrix.new_zeros(columns, 0)
-        parts = torch.split(self.coefficients(count), WIDTH, 1)
-        W = self.small[0][:, : max(0, count - len(self.roots))]
-        found = torch.cat([*(self.root.rmv(part) for part in parts), W], 1)
-        factor = torch.linalg.cholesky(found.T @ found)
-        whitened: Tensor = torch.linalg.solve_triangular(factor, found.T, upper=False)
-        return whitened.T
+        pulled = [self.root.rmv(part) for part in torch.split(self.coefficients(count), WIDTH, 1)]
+        if count > self.apparent:
+            pulled.append(self.small[0][:, : max(0, count - len(self.roots))])
+        return oriented(whitened(torch.cat(pulled, 1)))
 
     def complement(self) -> Tensor:
         """From a QR factorisation."""
@@ -228,9 +238,7 @@ class GramRowSpace(ExactRowSpace):
             inner = C.T @ image
             factor = torch.linalg.cholesky((inner + inner.T) / 2)
             C = torch.linalg.solve_triangular(factor, C.T, upper=False).T
-        for part in torch.split(C, WIDTH, 1):
-            found += self.root.rmv(part).square().sum(1)
-        return found
+        return found + squared_lengths(self.root, C, ACCURATE)
 
     def traces(self) -> dict[str, float]:
         """Sums over each layer as tr(G_l G⁻¹), where rounding of that is known to be small.
@@ -285,3 +293,14 @@ class GramRowSpace(ExactRowSpace):
             if not bool(better.any()):
                 break
         return found
+
+
+def inverse_of(factor: Tensor) -> Tensor:
+    """L⁻¹ of a lower triangular matrix."""
+    if factor.device.type != "cpu":
+        eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+        found: Tensor = torch.linalg.solve_triangular(factor, eye, upper=False)
+        return found
+    # LAPACK reads columns first: our lower factor is its upper one.
+    upper, _ = dtrtri(factor.numpy().T, lower=0)
+    return torch.from_numpy(upper.T)

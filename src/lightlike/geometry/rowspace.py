@@ -15,6 +15,7 @@ from lightlike.geometry.share import entries_of
 from lightlike.metric.root import Root
 from lightlike.spectrum.decomposition import Decomposition
 from lightlike.spectrum.memory import available_memory, format_bytes
+from lightlike.spectrum.reduction import SHARE
 from lightlike.spectrum.rounding import EPS, SMALL
 
 # Columns that are projected at a time.
@@ -58,7 +59,10 @@ class RowSpace(ABC):
 
     @abstractmethod
     def basis(self, count: int) -> Tensor:
-        """The first singular vectors, orthonormal, (D, count)."""
+        """The first singular vectors, orthonormal, (D, count).
+
+        Of singular values that agree to rounding, any orthonormal vectors of their common space.
+        """
 
     @abstractmethod
     def complement(self) -> Tensor:
@@ -211,8 +215,18 @@ class ExplicitRowSpace(ExactRowSpace):
         return v, 2
 
     def basis(self, count: int) -> Tensor:
-        """The first singular vectors."""
-        return self.vectors[:, :count].clone()
+        """The first singular vectors; of Aᵀ A no others where they are few and large.
+
+        Then A takes out what rounding has mixed in of the radical, v_k = Aᵀ A v_k / λ_k, and a
+        Cholesky factor what of larger ones is in smaller.
+        """
+        known = "vectors" in vars(self) or self.decomposition.method == "svd"
+        above = self.singular_values > SMALL**0.5 * self.largest
+        if known or not count or count > min(int(above.sum()), SHARE * self.root.shape[1]):
+            return oriented(self.vectors[:, :count])
+        values, vectors = self.decomposition.leading(count)
+        found = self.root.rmv(self.root.mv(vectors)) / values
+        return oriented(whitened(found))
 
     def complement(self) -> Tensor:
         """The other singular vectors, or from a QR factorisation if A has fewer rows."""
@@ -228,6 +242,23 @@ class ExplicitRowSpace(ExactRowSpace):
         """V S⁻² Vᵀ v."""
         inside = self.vectors[:, : self.rank]
         return inside @ ((inside.T @ v) / self.singular_values.square()[:, None])
+
+
+def whitened(columns: Tensor) -> Tensor:
+    """Columns (D, c) made orthonormal in their order, by the inverse of a Cholesky factor."""
+    factor = torch.linalg.cholesky(columns.T @ columns)
+    rows: Tensor = torch.linalg.solve_triangular(factor, columns.T, upper=False)
+    return rows.T
+
+
+def oriented(columns: Tensor) -> Tensor:
+    """The same with the signs for which their products with one drawn vector are not negative.
+
+    So a singular vector is the same one however many are asked for.
+    """
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randn(len(columns), generator=random, dtype=torch.float64).to(columns)
+    return columns * torch.where(drawn @ columns < 0, -1.0, 1.0)
 
 
 def orthogonal_complement(basis: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from scipy.linalg.lapack import dpocon
 from torch import Tensor
 
-from lightlike.geometry.gramspace import GramRowSpace
+from lightlike.geometry.gramspace import GramRowSpace, inverse_of
 from lightlike.metric.root import Root
 from lightlike.spectrum.decomposition import WELL_CONDITIONED, Decomposition
 from lightlike.spectrum.rounding import EPS
@@ -74,9 +74,7 @@ class ScaledRowSpace(GramRowSpace):
     @property
     def orthonormal(self) -> Tensor:
         """N⁻¹ L⁻ᵀ."""
-        eye = torch.eye(self.rank, dtype=torch.float64, device=self.root.device)
-        inner: Tensor = torch.linalg.solve_triangular(self.factor.T, eye, upper=True)
-        return inner / self.norms[:, None]
+        return inverse_of(self.factor).T / self.norms[:, None]
 
     def coefficients(self, count: int) -> Tensor:
         """The first columns of N⁻¹ L⁻ᵀ Z."""

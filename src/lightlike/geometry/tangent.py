@@ -276,7 +276,9 @@ class Screen(Subspace):
     def basis(self, k: int | None = None) -> Tensor:
         """Singular vectors v_k = Aᵀ u_k / s_k in descending order, (D, d̂), or the first k.
 
-        They are orthonormal in the inner product that was chosen.
+        They are orthonormal in the inner product that was chosen. Where k is small, no others are
+        computed. Singular values that agree to rounding share a space, of which any orthonormal
+        vectors are as good: if k cuts through it, they need not be the first of a larger basis.
 
         Raises:
             ChoiceError: if k is not between 0 and d̂.

@@ -149,7 +149,7 @@ class Root:
                     start=columns.new_zeros(block.per_sample, block.samples, columns.shape[1]),
                 )
             )
-            for block in self._blocks("A v")
+            for block in self.blocks("A v")
         ]
         result = torch.cat(parts)
         witness = self.sweep.witness
@@ -238,7 +238,7 @@ class Root:
         witness: Witness | None = None
         probe = self._probe()
         found = pulled.new_zeros(size, PROBES)
-        for block in self._blocks(stage):
+        for block in self.blocks(stage):
             # Each pass has its own: the caller may start another one meanwhile.
             witness = witness or self.sweep.witness
             u = witness.u
@@ -278,8 +278,8 @@ class Root:
         """A as a SciPy linear operator on float64 NumPy vectors."""
         return linear_operator(self, self.device)
 
-    def _blocks(self, stage: str) -> Iterator[Block]:
-        """Blocks with all units' factors, unweighted."""
+    def blocks(self, stage: str) -> Iterator[Block]:
+        """All rows in order, block by block, with the factors of all `units`, unweighted."""
         batches = self.sweep.blocks(self.units, stage)
         while True:
             # Isolated only while the model runs, not while the caller does.
@@ -330,7 +330,7 @@ class Root:
         with isolated(self.problem.dtype):
             out = columns.new_zeros(columns.shape[1], self.shape[1])
         start = 0
-        for block in self._blocks("Aᵀ u"):
+        for block in self.blocks("Aᵀ u"):
             inner, start = block.inward(columns[start : start + block.rows]), start + block.rows
             for unit, factor in block.factors.items():
                 unit.scatter(factor.to(torch.float64).pull(inner).T, out)

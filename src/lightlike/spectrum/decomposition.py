@@ -27,6 +27,7 @@ from lightlike.spectrum.dense import from_singular_values, from_symmetric, singu
 from lightlike.spectrum.eigenvalues import Eigenvalues
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.operator import Factor, Keeper
+from lightlike.spectrum.reduction import SHARE, Reduction
 from lightlike.spectrum.rounding import SMALL, Rounding
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, choose, routes
 from lightlike.spectrum.spectrum import Spectrum
@@ -110,6 +111,26 @@ class Decomposition:
         """Eigenvalues of `matrix`, ascending, and its eigenvectors in columns."""
         values, vectors = torch.linalg.eigh(self.matrix)
         return values, vectors
+
+    @cached_property
+    def reduction(self) -> Reduction:
+        """The tridiagonal form of `matrix`; it takes as much memory."""
+        return Reduction(self.matrix)
+
+    def leading(self, count: int) -> tuple[Tensor, Tensor]:
+        """The largest eigenvalues of `matrix`, descending, (count,), and their eigenvectors.
+
+        Only these are computed where they are few, and all that are within rounding of one another
+        are cut wherever `count` says; see `lightlike.spectrum.reduction`.
+        """
+        if not count:
+            return self.matrix.new_zeros(0), self.matrix[:, :0]
+        few = count <= SHARE * len(self.matrix) and self.matrix.device.type == "cpu"
+        if few and "vectors" not in vars(self):
+            return self.reduction.largest(count)
+        values, vectors = self.vectors
+        first = len(values) - count
+        return values[first:].flip(0), vectors[:, first:].flip(1)
 
     @cached_property
     def first(self) -> Eigenvalues:

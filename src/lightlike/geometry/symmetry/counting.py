@@ -7,7 +7,7 @@ moves by far less. With the unit vectors w of these k dimensions, ‖A w‖ ≤ 
 then asked for: from A V itself where it is kept, from ‖A w‖ ≤ ‖A V‖ / σ otherwise, with σ raised as
 need be. All blocks together then leave that many singular values of A at tolerance · s_1 at most
 (Courant and Fischer), so that no rank can be larger than D less their number. Directions that are
-independent by less than σ are not counted.
+independent by less than σ are not counted, nor those of a block beyond its first thousands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.linalg import LinAlgError, cholesky
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg.lapack import dpstrf
 from scipy.sparse import coo_array, csc_array, hstack
 from scipy.sparse.csgraph import connected_components
 
@@ -28,14 +29,20 @@ from lightlike.spectrum.inertia import count_above
 CUT = 1e-5
 # Share of a direction that must be left when coordinates are struck out.
 SHARE = 1e-4
-# Columns of a block that are counted: further ones add nothing to the bound.
-MOST = 6000
+# Columns of a block that are counted: further ones add nothing to the bound. Fewer where nothing
+# would be left unexplained anyhow.
+MOST, FEWER = 6000, 2500
 # Columns up to which a block's eigenvectors are taken to see the images of all it spans.
 SMALL = 1500
 
 
 def count_new(
-    inert: Ints, claims: Sequence[csc_array], verified: Sequence[Verified], tolerance: float
+    inert: Ints,
+    claims: Sequence[csc_array],
+    verified: Sequence[Verified],
+    tolerance: float,
+    *,
+    limited: bool = False,
 ) -> list[int]:
     """Dimensions that each claim adds to the unit vectors and the claims before it.
 
@@ -44,7 +51,9 @@ def count_new(
         claims: Verified directions (D, k).
         verified: What is known of each one's image.
         tolerance: Relative to s_1.
+        limited: Whether the rank alone explains what is not counted.
     """
+    most = min(MOST, FEWER) if limited else MOST
     added = np.zeros(len(claims), dtype=np.int64)
     if not claims:
         return []
@@ -65,8 +74,8 @@ def count_new(
     for whole in blocks:
         touched = np.unique(columns[:, whole].indices)
         # The singular values are those of V Vᵀ too.
-        wide = len(touched) < len(whole) and len(whole) > MOST
-        block = whole if wide and len(touched) <= MOST else whole[:MOST]
+        wide = len(touched) < len(whole) and len(whole) > most
+        block = whole if wide and len(touched) <= most else whole[:most]
         mine = csc_array(columns[:, block])
         residuals = np.array([verified[o].residual for o in owner[block]]) / lengths[block]
         images = None
@@ -75,12 +84,14 @@ def count_new(
         claim, first = np.unique(owner[block], return_index=True)
         stops = [*first[1:].tolist(), len(block)]
         bound = float(np.sqrt((np.maximum.reduceat(residuals, first) ** 2).sum()))
-        gram = (mine.T @ mine).toarray() if len(block) <= MOST else None
+        gram = (mine.T @ mine).toarray() if len(block) <= most else None
         if gram is None:
             rows = csc_array(mine[touched])
             found = [_wide_rank(csc_array(rows[:, :s]), bound, allowed) for s in stops]
         elif _definite(gram, max(CUT, bound / allowed)):
             found = stops
+        elif images is None and (chosen := _chosen(gram, stops, max(CUT, bound / allowed))):
+            found = chosen
         else:
             found = [
                 _rank(gram[:s, :s], None if images is None else images[:, :s], bound, allowed)
@@ -122,11 +133,41 @@ def _rounding(gram: Floats) -> float:
 def _definite(gram: Floats, cut: float) -> bool:
     """Whether all singular values of the columns exceed a cut."""
     try:
-        shifted = gram - (cut**2 + _rounding(gram)) * np.eye(len(gram))
+        shifted = np.array(gram, order="F")
+        shifted[np.diag_indices(len(gram))] -= cut**2 + _rounding(gram)
         cholesky(shifted, lower=True, check_finite=False, overwrite_a=True)
     except LinAlgError:
         return False
     return True
+
+
+def _chosen(gram: Floats, stops: Sequence[int], cut: float) -> list[int]:
+    """How many columns up to each stop may be chosen so that all are independent beyond a cut.
+
+    Claim by claim, of what the columns chosen before leave, by Cholesky factorisations with
+    pivoting: those whose distance from the ones before is ten cuts at least. One further
+    factorisation then proves that all singular values of the chosen exceed the cut, and so does
+    that many of all columns up to each stop, as a Gram matrix's eigenvalues interlace.
+
+    Returns:
+        The numbers; nothing if that is not so.
+    """
+    factor = np.zeros_like(gram, order="F")
+    kept, found, start = np.zeros(0, dtype=np.int64), [], 0
+    for stop in stops:
+        claim, n = np.arange(start, stop), len(kept)
+        before = solve_triangular(factor[:n, :n], gram[np.ix_(kept, claim)], lower=True)
+        left = gram[start:stop, start:stop] - before.T @ before
+        least = (10.0 * cut) ** 2
+        lower, pivots, rank, _ = dpstrf(left, tol=least, lower=1)
+        # LAPACK holds the first pivot against zero only.
+        rank = rank if left.diagonal().max() > least else 0
+        mine = pivots[:rank] - 1
+        factor[n : n + rank, :n] = before[:, mine].T
+        factor[n : n + rank, n : n + rank] = np.tril(lower[:rank, :rank])
+        kept, start = np.concatenate([kept, claim[mine]]), stop
+        found.append(len(kept))
+    return found if _definite(gram[np.ix_(kept, kept)], cut) else []
 
 
 def _wide_rank(columns: csc_array, bound: float, allowed: float) -> int:

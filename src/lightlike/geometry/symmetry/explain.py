@@ -62,7 +62,9 @@ def explain(
         spectrum: Of F, if there is one already; an exact one.
 
     Returns:
-        The sources, whose dimensions and what is left unexplained add up to D − d̂.
+        The sources, whose dimensions and what is left unexplained add up to D − d̂. Of directions
+        that hang together in one set of parameters the first 6,000 are counted; the first 2,500
+        where all rows of A are independent, so that too few observations explain the others.
 
     Raises:
         ChoiceError: if F is not the Fisher matrix of a whole model, or the tolerance no share.
@@ -95,7 +97,7 @@ def explain(
     added = dict(
         zip(
             others,
-            count_new(scene.inert, kept, checked, allowed),
+            count_new(scene.inert, kept, checked, allowed, limited=scene.data_limited),
             strict=True,
         )
     )
@@ -137,6 +139,7 @@ def explain(
         tolerance=allowed,
         graph=trace is not None,
         origin=origin_of(root.problem),
+        hidden=() if trace is None else tuple(dict.fromkeys(trace.graph.hidden)),
     )
 
 

@@ -80,6 +80,8 @@ class Explanation(Result):
         tolerance: Relative to the largest singular value of A.
         graph: Whether the model's calls could be followed; if not, only what data tell is there.
         origin: What tells the point, data and likelihood from others.
+        hidden: Calls of which only the results were seen, as those of a `torch.autograd.Function`
+            or of a compiled module; no symmetry was sought through them.
     """
 
     sources: list[Source]
@@ -92,6 +94,7 @@ class Explanation(Result):
     tolerance: float
     graph: bool
     origin: Origin
+    hidden: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -114,6 +117,7 @@ class Explanation(Result):
             frozen=self.frozen,
             tolerance=self.tolerance,
             graph=self.graph,
+            hidden=self.hidden,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,6 +144,7 @@ class ExplanationSummary(Result):
         frozen: Parameters that are left out of D.
         tolerance: Relative to the largest singular value of A.
         graph: Whether the model's calls could be followed.
+        hidden: Calls of which only the results were seen.
     """
 
     sources: tuple[Source, ...]
@@ -150,6 +155,7 @@ class ExplanationSummary(Result):
     frozen: tuple[str, ...]
     tolerance: float
     graph: bool
+    hidden: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -174,6 +180,10 @@ class ExplanationSummary(Result):
             found.append(f"Not counted: {', '.join(self.frozen)} (frozen or not selected).")
         if not self.graph:
             found.append("The model's calls could not be followed: symmetries were not sought.")
+        if self.hidden:
+            found.append(
+                f"Not looked into: {', '.join(self.hidden)}; no symmetry was sought through it."
+            )
         return found
 
     @staticmethod
@@ -186,6 +196,7 @@ class ExplanationSummary(Result):
                 "sources": tuple(Source(**source) for source in given["sources"]),
                 "shape": (rows, columns),
                 "frozen": tuple(given["frozen"]),
+                "hidden": tuple(given.get("hidden", ())),
             }
         )
 

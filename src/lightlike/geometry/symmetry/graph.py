@@ -82,11 +82,14 @@ class Graph:
         nodes: In the order of the calls.
         output: What the likelihood sees: the model's output.
         parameters: Value of each parameter and buffer that was used, by canonical name.
+        hidden: Names, as automatic differentiation has them, of calls that were not seen but whose
+            results were: functions of the model's own, compiled modules.
     """
 
     nodes: list[Node] = field(default_factory=list)
     output: Value | None = None
     parameters: dict[str, Value] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
 
     def readers(self, value: Value) -> list[Node]:
         """Nodes that have a value among their arguments."""
@@ -156,6 +159,8 @@ class Recorder(TorchFunctionMode):
         value = self._new(tensor, name, given=True)
         if name is not None:
             self.graph.parameters[name] = value
+        elif known is None and tensor.grad_fn is not None:
+            self.graph.hidden.append(tensor.grad_fn.name())
         return value
 
     def __torch_function__(
