@@ -13,6 +13,7 @@ from lightlike.assess.leading import leading_notes, leading_route, measure_leadi
 from lightlike.assess.probing import measure_probes, probe_notes, probing_route
 from lightlike.assess.sketching import measure_sketches, notes
 from lightlike.assess.stages import Stages, prior_tag
+from lightlike.assess.thinning import measure_columns, thinning_notes
 from lightlike.checkpoint import Checkpoint
 from lightlike.errors import choice_error
 from lightlike.geometry.dimension import Dimension, dimension_of
@@ -21,6 +22,7 @@ from lightlike.length.prior import Prior, ResolvedPrior
 from lightlike.length.projections import Projections
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.options import Kronecker, as_kronecker
+from lightlike.spectrum.columns import Columns, as_columns
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.partial import Lanczos, as_lanczos
 from lightlike.spectrum.quadrature import Quadrature, as_quadrature
@@ -28,8 +30,8 @@ from lightlike.spectrum.routes import EXACT, Route
 from lightlike.spectrum.sketch import Sketch, as_sketch
 from lightlike.spectrum.spectrum import Spectrum
 
-METHODS = ("auto", *EXACT, "lanczos", "slq", "kronecker", "sketch")
-Method = str | Sketch | Kronecker | Quadrature | Lanczos
+METHODS = ("auto", *EXACT, "lanczos", "slq", "columns", "kronecker", "sketch")
+Method = str | Sketch | Kronecker | Quadrature | Lanczos | Columns
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,10 @@ def parts_by(method: Method, setting: Setting) -> Parts:
 
 def check_method(method: Method) -> None:
     """Raise a ChoiceError for what no measurement is made by; it lists all that one is made by."""
-    if isinstance(method, Sketch | Kronecker | Quadrature | Lanczos):
+    if isinstance(method, Sketch | Kronecker | Quadrature | Lanczos | Columns):
         return
     if not isinstance(method, str) or method not in METHODS:
-        options = "Sketch, Kronecker, Quadrature or Lanczos"
+        options = "Sketch, Kronecker, Quadrature, Lanczos or Columns"
         raise choice_error("method", method, [*map(repr, METHODS), f"a lightlike.{options}"])
 
 
@@ -188,10 +190,23 @@ def _by_leading(options: Lanczos, setting: Setting) -> Parts:
     )  # fmt: skip
 
 
+def _by_columns(options: Columns, setting: Setting) -> Parts:
+    found = measure_columns(
+        setting.F, setting.prior, options,
+        seed=setting.seed, memory=setting.budget, layers=setting.layers,
+    )  # fmt: skip
+    return Parts(
+        found.spectrum, found.dimension, found.length, found.layers, found.ways,
+        {"columns": found.record}, thinning_notes(found.record, found.dimension),
+        ranked=found.dimension.lower == found.dimension.upper,
+    )  # fmt: skip
+
+
 # Whether a method means a route's options, and the route; exact ones take every other method.
 ROUTES: tuple[tuple[Callable[[Any], Any], Callable[[Any, Setting], Parts]], ...] = (
     (as_sketch, _by_sketches),
     (as_kronecker, _by_approximation),
     (as_quadrature, _by_probes),
     (as_lanczos, _by_leading),
+    (as_columns, _by_columns),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from lightlike.assess.leading import leading_route
 from lightlike.assess.parts import Method, check_method, is_exact
 from lightlike.assess.passes import pass_seconds
 from lightlike.assess.probing import probing_route
+from lightlike.assess.thinning import thinning_route
+from lightlike.errors import CapacityError
 from lightlike.meter import format_seconds
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
@@ -25,6 +28,7 @@ from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.results import Result
+from lightlike.spectrum.columns import Columns, as_columns
 from lightlike.spectrum.memory import format_bytes, resolve_memory
 from lightlike.spectrum.partial import Lanczos, as_lanczos
 from lightlike.spectrum.quadrature import Quadrature, as_quadrature
@@ -40,6 +44,7 @@ ALTERNATIVES, ANY = 3, 10**12
 WORTH = {
     "sketch": "estimated",
     "slq": "estimated",
+    "columns": "estimated",
     "kronecker": "approximate",
     "lanczos": "certain bounds",
 }
@@ -67,7 +72,8 @@ class Plan(Result):
     """The route that a measurement would take, and the others.
 
     Attributes:
-        method: "gram", "metric", "svd", "sketch", "kronecker", "slq" or "lanczos".
+        method: "gram", "metric", "svd", "sketch", "kronecker", "slq", "lanczos" or
+            "columns".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
             the sketch and approximations, and in float64.
         memory: Peak bytes, estimated.
@@ -256,6 +262,8 @@ def _name(method: Method) -> str:
         return "sketch"
     if as_lanczos(method) is not None:
         return "lanczos"
+    if as_columns(method) is not None:
+        return "columns"
     return "kronecker" if as_kronecker(method) is not None else "slq"
 
 
@@ -269,6 +277,12 @@ def _estimates(root: Root, method: Method, budget: int) -> dict[str, Route]:
     if probed is not None or root.problem.dtype == torch.float64:
         found.append(probing_route(root, probed or Quadrature()))
         found.append(leading_route(root, leading or Lanczos()))
+    sampled = as_columns(method)
+    if sampled is not None:
+        found.append(thinning_route(root, sampled, budget))
+    elif root.problem.dtype == torch.float64:
+        with suppress(CapacityError):
+            found.append(thinning_route(root, Columns(), budget))
     return {route.method: route for route in found}
 
 
