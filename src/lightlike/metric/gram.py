@@ -231,8 +231,10 @@ def _strips(
     held: list[Tensor] = []
     width = 0
     for unit in units:
-        for start in range(0, unit.width, limit):
-            strip = _strip(blocks, unit, start, min(start + limit, unit.width))
+        # Of a sample of columns a factor has fewer than the unit.
+        total = next(block.factors[unit].width for block in blocks if unit in block.factors)
+        for start in range(0, total, limit):
+            strip = _strip(blocks, unit, start, min(start + limit, total))
             traces[unit] += float(torch.linalg.vector_norm(strip)) ** 2
             if held and width + strip.shape[1] > limit:
                 yield torch.cat(held, 1)
