@@ -106,6 +106,12 @@ class ThinnedFisher:
             self._values[scale] = self._each(scale, lambda factor, _: logdet_of(factor))
         return self._values[scale]
 
+    def factor(self, scale: float) -> Tensor:
+        """The Cholesky factor of I + scale · G̃, lower, for `lightlike.spectrum.cholesky.solve`."""
+        matrix = self._matrix(scale, None)
+        matrix.diagonal().add_(1.0)
+        return cholesky(matrix, scale)
+
     def effective_dimension(self, tau: float) -> Estimate:
         """MacKay's γ(τ) = tr Î(Î + τI)⁻¹, as `logdet`; by an inverse for each replicate."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from scipy.linalg.lapack import dpotrf
+from scipy.linalg.lapack import dpotrf, dpotrs
 from torch import Tensor
 
 from lightlike.errors import EstimateError
@@ -35,3 +35,11 @@ def cholesky(matrix: Tensor, scale: float) -> Tensor:
 def logdet_of(factor: Tensor) -> float:
     """Log det L Lᵀ."""
     return 2.0 * float(factor.diagonal().log().sum())
+
+
+def solve(factor: Tensor, right: Tensor) -> Tensor:
+    """(L Lᵀ)⁻¹ times one vector, for L from `cholesky`; no copy of L on a CPU."""
+    if factor.device.type != "cpu":
+        return torch.cholesky_solve(right[:, None], factor)[:, 0]
+    found, _ = dpotrs(factor.numpy().T, right.numpy(), lower=0)
+    return torch.from_numpy(found)
