@@ -8,6 +8,8 @@ import torch
 
 import lightlike as ll
 from lightlike.errors import CapacityError, ChoiceError, PriorError
+from lightlike.present.reproducing import _call
+from lightlike.runfile.settings import method_of
 from oracles import networks as nets
 
 X = nets.normal(60, 5, seed=1)
@@ -125,3 +127,8 @@ def test_what_makes_no_sense():
         measured("columns", dtype="float32")
     with pytest.raises(ChoiceError, match="'columns'"):
         measured("column")
+
+
+def test_run_files_and_reports_name_it(estimated):
+    assert method_of({"share": 0.3, "replicates": 8}) == OPTIONS
+    assert "method=ll.Columns(share=0.3, replicates=8)" in _call(estimated)

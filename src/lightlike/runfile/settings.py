@@ -13,6 +13,7 @@ from lightlike.errors import RunFileError, choice_error
 from lightlike.length.priors import FromInitialisation, Isotropic, PerLayer, PerParameter, Prior
 from lightlike.problem.likelihoods import NAMED, Likelihood, resolve_likelihood
 from lightlike.runfile.factories import load_tensors
+from lightlike.spectrum.columns import Columns
 from lightlike.spectrum.quadrature import Quadrature
 from lightlike.spectrum.sketch import Sketch
 
@@ -111,8 +112,11 @@ def _per_parameter(variance: Any, **settings: Any) -> PerParameter:
     return PerParameter(variance, **settings)
 
 
-def method_of(settings: dict[str, Any]) -> Sketch | Quadrature:
-    """A quadrature if it has a setting of one, else a sketch."""
+def method_of(settings: dict[str, Any]) -> Sketch | Quadrature | Columns:
+    """A sample of columns if it has replicates, a quadrature if a setting of one, else a sketch."""
+    if "replicates" in settings:
+        expect(set(settings), {"share", "replicates"}, "method", "setting")
+        return Columns(**settings)
     quadrature = {"probes", "steps", "deflate", "share", "block"}
     if quadrature & set(settings):
         expect(set(settings), quadrature, "method", "setting")
