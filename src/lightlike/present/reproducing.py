@@ -63,7 +63,7 @@ def _with_comma(part: str) -> str:
 
 
 def _python(value: Any) -> str:
-    """A value as Python has it, texts in double quotes; sketches and samples as what they are made by."""
+    """A value as Python has it, texts in double quotes; options of a method as their class."""
     if isinstance(value, Mapping):
         kind = "Columns" if "replicates" in value else "Sketch"
         return f"ll.{kind}({', '.join(f'{k}={_python(v)}' for k, v in value.items())})"
