@@ -47,6 +47,7 @@ from lightlike.metric.root import Root
 from lightlike.present.report import report
 from lightlike.problem import likelihoods
 from lightlike.problem.likelihoods import Likelihood
+from lightlike.spectrum.columns import Columns
 from lightlike.spectrum.density import Density
 from lightlike.spectrum.lanczos import lanczos
 from lightlike.spectrum.leading import Leading
@@ -58,6 +59,7 @@ from lightlike.spectrum.spectra import spectrum
 from lightlike.spectrum.spectrum import Spectrum
 
 __all__ = [
+    "Columns",
     "Comparison",
     "Density",
     "DescriptionLength",

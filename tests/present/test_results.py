@@ -30,7 +30,7 @@ from present.conftest import data, net
 OPERATORS = {
     ll.Fisher, ll.Root, ll.Radical, ll.Screen, ll.Tracker, ll.Products, ll.LowRank
 }  # fmt: skip
-SETTINGS = {ll.Likelihood, ll.Sketch, ll.Kronecker, ll.Lanczos, ll.Quadrature}
+SETTINGS = {ll.Likelihood, ll.Sketch, ll.Kronecker, ll.Lanczos, ll.Quadrature, ll.Columns}
 
 
 def returned(function) -> set[type]:

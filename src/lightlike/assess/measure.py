@@ -80,7 +80,9 @@ def measure(
             without bias, with a standard error, and with bounds on what quadrature leaves open;
             `Isotropic("evidence")` is fitted to the estimated evidence, and the error says so.
             "lanczos", or a `lightlike.Lanczos`, computes the largest eigenvalues and encloses it
-            in certain bounds by them and the exact diagonal.
+            in certain bounds by them and the exact diagonal. "columns", or a `lightlike.Columns`,
+            takes it from a share of the parameters, whole output units of every layer, with a
+            standard error: for many parameters and rows.
         units: "nats" or "bits", for `length`.
         seed: Of sketches and probes, and recorded; nothing on the exact routes is random.
         progress: "auto", True or False; goes to stderr.

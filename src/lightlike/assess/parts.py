@@ -11,16 +11,18 @@ from lightlike.assess.probing import measure_probes
 from lightlike.assess.setting import Parts, Setting
 from lightlike.assess.sketching import measure_sketches
 from lightlike.assess.stages import Stages, prior_tag
+from lightlike.assess.thinning import measure_columns
 from lightlike.errors import choice_error
 from lightlike.geometry.dimension import dimension_of
 from lightlike.metric.kronecker.options import Kronecker, as_kronecker
+from lightlike.spectrum.columns import Columns, as_columns
 from lightlike.spectrum.partial import Lanczos, as_lanczos
 from lightlike.spectrum.quadrature import Quadrature, as_quadrature
 from lightlike.spectrum.routes import EXACT
 from lightlike.spectrum.sketch import Sketch, as_sketch
 
-METHODS = ("auto", *EXACT, "lanczos", "slq", "kronecker", "sketch")
-Method = str | Sketch | Kronecker | Quadrature | Lanczos
+METHODS = ("auto", *EXACT, "lanczos", "slq", "columns", "kronecker", "sketch")
+Method = str | Sketch | Kronecker | Quadrature | Lanczos | Columns
 
 
 def parts_by(method: Method, setting: Setting) -> Parts:
@@ -39,10 +41,10 @@ def parts_by(method: Method, setting: Setting) -> Parts:
 
 def check_method(method: Method) -> None:
     """Raise a ChoiceError for what no measurement is made by; it lists all that one is made by."""
-    if isinstance(method, Sketch | Kronecker | Quadrature | Lanczos):
+    if isinstance(method, Sketch | Kronecker | Quadrature | Lanczos | Columns):
         return
     if not isinstance(method, str) or method not in METHODS:
-        options = "Sketch, Kronecker, Quadrature or Lanczos"
+        options = "Sketch, Kronecker, Quadrature, Lanczos or Columns"
         raise choice_error("method", method, [*map(repr, METHODS), f"a lightlike.{options}"])
 
 
@@ -84,4 +86,5 @@ ROUTES: tuple[tuple[Callable[[Any], Any], Callable[[Any, Setting], Parts]], ...]
     (as_kronecker, measure_approximation),
     (as_quadrature, measure_probes),
     (as_lanczos, measure_leading),
+    (as_columns, measure_columns),
 )

@@ -15,7 +15,12 @@ from lightlike.assess.layers import layer_operations, worth_ranking
 from lightlike.assess.parts import Method, check_method, is_exact
 from lightlike.assess.passes import pass_seconds
 from lightlike.meter import format_seconds
-from lightlike.metric.alternatives import estimates, leading_route, probing_route
+from lightlike.metric.alternatives import (
+    estimates,
+    leading_route,
+    probing_route,
+    thinning_route,
+)
 from lightlike.metric.drawing import sketch_route
 from lightlike.metric.fisher import Fisher, fisher
 from lightlike.metric.kronecker.cost import approximation_route
@@ -24,6 +29,7 @@ from lightlike.metric.root import Root
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.precision import name_of
 from lightlike.results import Result
+from lightlike.spectrum.columns import as_columns
 from lightlike.spectrum.memory import format_bytes, resolve_memory
 from lightlike.spectrum.partial import as_lanczos
 from lightlike.spectrum.quadrature import Quadrature, as_quadrature
@@ -39,6 +45,7 @@ ALTERNATIVES, ANY = 3, 10**12
 WORTH = {
     "sketch": "estimated",
     "slq": "estimated",
+    "columns": "estimated",
     "kronecker": "approximate",
     "lanczos": "certain bounds",
 }
@@ -66,7 +73,8 @@ class Plan(Result):
     """The route that a measurement would take, and the others.
 
     Attributes:
-        method: "gram", "metric", "svd", "sketch", "kronecker", "slq" or "lanczos".
+        method: "gram", "metric", "svd", "sketch", "kronecker", "slq", "lanczos" or
+            "columns".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
             the sketch and approximations, and in float64.
         memory: Peak bytes, estimated.
@@ -258,6 +266,8 @@ def asked_route(root: Root, method: Method, budget: int) -> Route:
         return approximation_route(root, kronecker)
     if (leading := as_lanczos(method)) is not None:
         return leading_route(root, leading)
+    if (sampled := as_columns(method)) is not None:
+        return thinning_route(root, sampled, budget)
     return probing_route(root, as_quadrature(method) or Quadrature())
 
 

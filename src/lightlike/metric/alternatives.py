@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 
+from lightlike.errors import CapacityError
 from lightlike.metric.drawing import sketch_that_fits
 from lightlike.metric.kronecker.cost import approximation_route
 from lightlike.metric.kronecker.options import Kronecker
 from lightlike.metric.root import Root
+from lightlike.metric.thinned import ThinnedFisher
+from lightlike.spectrum.columns import Columns
 from lightlike.spectrum.lanczos import LEAST_ROOM, ROOM
 from lightlike.spectrum.partial import Lanczos
 from lightlike.spectrum.quadrature import BLOCK, Quadrature
@@ -22,13 +27,16 @@ EACH, CHECK = 6, 60
 def estimates(root: Root, budget: float) -> list[Route]:
     """Everything that a measurement can be estimated by, with its defaults, cheapest first.
 
-    The sketch is among them if one fits; in lower precision there are no products.
+    The sketch and the sample of columns are among them if they fit; in lower precision there are
+    no products, and no samples.
     """
     found = [approximation_route(root, Kronecker())]
     if (sketch := sketch_that_fits(root, budget)) is not None:
         found.append(sketch)
     if root.problem.dtype == torch.float64:
         found += [probing_route(root, Quadrature()), leading_route(root, Lanczos())]
+        with suppress(CapacityError):
+            found.append(thinning_route(root, Columns(), budget))
     return sorted(found, key=lambda route: (not route.fits(budget), route.operations))
 
 
@@ -68,6 +76,15 @@ def leading_route(root: Root, options: Lanczos) -> Route:
         "Fisher matrix",
         exact=False,
     )
+
+
+def thinning_route(root: Root, options: Columns, memory: int | float | str | None) -> Route:
+    """The sample of columns.
+
+    Raises:
+        ChoiceError, CapacityError: as `ThinnedFisher`.
+    """
+    return ThinnedFisher(root, options, memory=memory).thinning.route
 
 
 def _product(root: Root) -> float:

@@ -20,9 +20,11 @@ from lightlike.metric.kronecker.factored import (
 from lightlike.metric.products.operator import Products
 from lightlike.metric.root import Root
 from lightlike.metric.sketch import SketchedFisher
+from lightlike.metric.thinned import ThinnedFisher
 from lightlike.problem.likelihoods import Likelihood
 from lightlike.problem.parameters import Point
 from lightlike.problem.problem import Problem
+from lightlike.spectrum.columns import Columns
 from lightlike.spectrum.decomposition import Decomposition, decompose
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.sketch import Sketch
@@ -70,6 +72,21 @@ class Fisher:
             CapacityError: if it does not fit in memory.
         """
         return SketchedFisher(self.root, sketch or Sketch(), seed, memory)
+
+    def columns(
+        self,
+        columns: Columns | None = None,
+        *,
+        seed: int = 0,
+        memory: int | float | str | None = None,
+    ) -> ThinnedFisher:
+        """A sample of the columns of A, whole output units of layers, for many parameters.
+
+        Raises:
+            ChoiceError: if the dtype is not float64.
+            CapacityError: if it does not fit in memory.
+        """
+        return ThinnedFisher(self.root, columns or Columns(), seed, memory)
 
     def kronecker(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lightlike.errors import CapacityError
@@ -66,7 +66,8 @@ def footprint(sweep: Sweep, units: Sequence[Unit], rows: int, budget: float) -> 
     widest = max(units, key=lambda unit: unit.held)
     size = sweep.problem.dtype.itemsize * rows
     largest = WORKING * size * widest.held
-    groups = passes(units, size, min(max(room, largest) / WORKING, PASS))
+    most = min(max(room, largest) / WORKING, PASS)
+    groups = passes(units, lambda unit: size * unit.held, most)
     factors = max(WORKING * size * sum(unit.held for unit in group) for group in groups)
     return Footprint(
         fixed, result, factors, room, widest, largest, tuple(tuple(group) for group in groups)
@@ -89,10 +90,10 @@ def fixed_memory(sweep: Sweep, units: Sequence[Unit], rows: int) -> float:
     return model + graph + BUFFERS * (flight + strip) + min(8.0 * HELD, max(pairs, default=0.0))
 
 
-def passes(units: Sequence[Unit], column: float, budget: float) -> list[list[Unit]]:
+def passes(
+    units: Sequence[Unit], size_of: Callable[[Unit], float], budget: float
+) -> list[list[Unit]]:
     """Split units into passes over the data whose factors for all rows fit in a budget of bytes.
-
-    One number for each row takes `column` bytes.
 
     Units that all samples of a batch can share come first, apart from the others, so that the quick
     way of back-propagating them is not held up.
@@ -103,7 +104,7 @@ def passes(units: Sequence[Unit], column: float, budget: float) -> list[list[Uni
         for unit in units:
             if unit.aligned != aligned:
                 continue
-            size = column * unit.held
+            size = size_of(unit)
             if used + size > budget:
                 groups.append([])
                 used = 0

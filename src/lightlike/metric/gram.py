@@ -11,7 +11,7 @@ summed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -231,10 +231,12 @@ def _strips(
     All strips lie in the same memory: one is over when the next is asked for.
     """
     limit = max(NARROW, STRIP // (8 * max(1, rows)))
-    example = next(block.factors[units[0]] for block in blocks if units[0] in block.factors)
-    widest = min(limit, sum(unit.width for unit in units))
-    buffer = example.columns(0, 1).new_empty(rows * widest)
-    for pieces in _runs(units, limit):
+    # Of a sample of columns a factor has fewer than the unit.
+    like = {u: next(b.factors[u] for b in blocks if u in b.factors) for u in units}
+    widths = {unit: factor.width for unit, factor in like.items()}
+    widest = min(limit, sum(widths.values()))
+    buffer = like[units[0]].columns(0, 1).new_empty(rows * widest)
+    for pieces in _runs(widths, limit):
         width = sum(stop - start for _, start, stop in pieces)
         strip = buffer[: rows * width].view(rows, width)
         at = 0
@@ -246,13 +248,13 @@ def _strips(
         yield strip
 
 
-def _runs(units: Sequence[Unit], limit: int) -> Iterator[list[tuple[Unit, int, int]]]:
+def _runs(widths: Mapping[Unit, int], limit: int) -> Iterator[list[tuple[Unit, int, int]]]:
     """The units' columns in order, as pieces (unit, start, stop) of at most `limit` together."""
     held: list[tuple[Unit, int, int]] = []
     width = 0
-    for unit in units:
-        for start in range(0, unit.width, limit):
-            stop = min(start + limit, unit.width)
+    for unit, total in widths.items():
+        for start in range(0, total, limit):
+            stop = min(start + limit, total)
             if held and width + stop - start > limit:
                 yield held
                 held, width = [], 0

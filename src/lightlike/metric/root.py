@@ -153,9 +153,8 @@ class Root:
         ]
         result = torch.cat(parts)
         witness = self.sweep.witness
-        image = self._mine(witness.image)
-        scale = self._size(witness) * float(given.norm())
-        witness.confirm("A v", witness.u @ result, image @ given, scale)
+        image, size = self.witnessed(witness)
+        witness.confirm("A v", witness.u @ result, image @ given, size * float(given.norm()))
         return result.reshape(len(result), *vectors.shape[1:])
 
     def rmv(self, u: Vector) -> Tensor:
@@ -204,8 +203,8 @@ class Root:
         elif probe is not None:
             self._note_rounding(probe.image, out @ probe.u - probe.product)
         witness = self.sweep.witness
-        u, image = witness.u, self._mine(witness.image)
-        scale = float(u.norm()) * float(out.diagonal().sum()) + self._size(witness) ** 2
+        u, (image, size) = witness.u, self.witnessed(witness)
+        scale = float(u.norm()) * float(out.diagonal().sum()) + size**2
         witness.confirm("A Aᵀ", u @ (out @ u), image @ image, scale)
         ledger.finish(self.rounding)
         return out
@@ -252,8 +251,7 @@ class Root:
                 start += len(slab)
                 yield slab
         if witness is not None:
-            image = self._mine(witness.image)
-            witness.confirm("A", pulled, image, self._size(witness))
+            witness.confirm("A", pulled, *self.witnessed(witness))
         if probe is not None:
             self._note_rounding(found)
 
@@ -299,17 +297,20 @@ class Root:
         unit = self.sweep.reference_precision
         self.rounding = bounds(image - exact, product, min(self.shape), unit)
 
+    def witnessed(self, witness: Witness) -> tuple[Tensor, float]:
+        """Aᵀ u of a witness, and the size of what rounding is relative to.
+
+        That is of all columns, not of one layer that may be 0.
+        """
+        weight = 1.0 if self.weights is None else float(self.weights.abs().max())
+        return self._mine(witness.image), float(witness.image.norm()) * weight
+
     def _mine(self, image: Tensor) -> Tensor:
         """Aᵀ u for this root from that for all columns without weights."""
         if self.layer is not None:
             entries = self.problem.selection.layers()[self.layer]
             image = torch.cat([image[e.start : e.stop] for e in entries])
         return image if self.weights is None else image * self.weights
-
-    def _size(self, witness: Witness) -> float:
-        """Size of what rounding is relative to: of all columns, not of one layer that may be 0."""
-        weight = 1.0 if self.weights is None else float(self.weights.abs().max())
-        return float(witness.image.norm()) * weight
 
     def _note_traces(self, blocks: list[Block]) -> None:
         for block in blocks:

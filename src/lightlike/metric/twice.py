@@ -1,4 +1,4 @@
-"""Whether a model can be differentiated twice.
+"""Products with the root for models that can be differentiated twice, and whether they can.
 
 Then J v comes from differentiating u ↦ Jᵀu, which is linear, once more.
 """
@@ -13,10 +13,26 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightlike.errors import ModelError
-from lightlike.metric.jacobian import vjp
+from lightlike.metric.jacobian import vjp, whitening
 from lightlike.problem.evaluation import Outputs
 from lightlike.problem.isolation import isolated
 from lightlike.problem.problem import Problem
+
+
+def root_product(problem: Problem, v: Tensor) -> Tensor:
+    """A v for one vector (D,), (K,) float64, without a row of A; see `differentiable_twice`.
+
+    Raises:
+        ModelError: if an operation of the model cannot be differentiated twice.
+    """
+    problem = problem.reference
+    with isolated(), twice():
+        parts, found = problem.selection.split(v), []
+        for _, outputs in problem.sweep("Products with the root"):
+            image = _image(problem, outputs, parts)
+            rows = (whitening(problem, outputs) * image.unsqueeze(-1)).sum(1)
+            found.append(rows if outputs.observed is None else rows[outputs.observed])
+        return torch.cat(found).flatten()
 
 
 def differentiable_twice(problem: Problem) -> bool:

@@ -26,6 +26,8 @@ class Unit:
         held: float64 numbers that a factor holds for one row, on average.
         pair_operations: Multiplications for the inner product of two rows.
         order: How inner products are made, in a few words.
+        lane_axis: Dimension of the weight whose slices keep the structure of the factor.
+        shared: Numbers that the factor holds for all rows of a sample together, on average.
     """
 
     entries: tuple[Entry, ...]
@@ -34,6 +36,8 @@ class Unit:
     held: int
     pair_operations: float
     order: str
+    lane_axis: int = 0
+    shared: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,12 +112,14 @@ def find_units(
         contracted = not reached & set(names)
         aligned = contracted and all(places[c.key] is not None for c in mine)
         width = sum(e.size for e in members)
-        held, pair, how = width, float(width), "entries"
+        held, pair, how, axis, shared = width, float(width), "entries", 0, 0.0
         if contracted and mine:
             held = sum(int(c.call.held(c.shape, samples)) for c in mine)
             pair = sum(c.call.pair_operations(c.shape, samples) for c in mine)
             how = " + ".join(dict.fromkeys(c.call.order(c.shape, samples) for c in mine))
-        units.append(Unit(members, contracted, aligned, held, pair, how))
+            axis = max(c.call.lane_axis for c in mine)
+            shared = sum(c.call.x.numel() for c in mine) / samples
+        units.append(Unit(members, contracted, aligned, held, pair, how, axis, shared))
         done.update(names)
     return tuple(units)
 

@@ -63,9 +63,10 @@ def _with_comma(part: str) -> str:
 
 
 def _python(value: Any) -> str:
-    """A value as Python has it, texts in double quotes; sketches as what they are made by."""
+    """A value as Python has it, texts in double quotes; options of a method as their class."""
     if isinstance(value, Mapping):
-        return f"ll.Sketch({', '.join(f'{k}={_python(v)}' for k, v in value.items())})"
+        kind = "Columns" if "replicates" in value else "Sketch"
+        return f"ll.{kind}({', '.join(f'{k}={_python(v)}' for k, v in value.items())})"
     if isinstance(value, list):
         return f"[{', '.join(map(_python, value))}]"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

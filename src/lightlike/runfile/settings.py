@@ -16,16 +16,18 @@ from lightlike.length.priors import FromInitialisation, Isotropic, PerLayer, Per
 from lightlike.metric.kronecker.options import Kronecker
 from lightlike.problem.likelihoods import NAMED, Likelihood, resolve_likelihood
 from lightlike.runfile.factories import load_tensors
+from lightlike.spectrum.columns import Columns
 from lightlike.spectrum.partial import Lanczos
 from lightlike.spectrum.quadrature import Quadrature
 from lightlike.spectrum.sketch import Sketch
 
 # Options of each route that has any, by the name that `method` has too.
-METHODS: dict[str, type[Sketch] | type[Quadrature] | type[Kronecker] | type[Lanczos]] = {
+METHODS: dict[str, type[Sketch | Quadrature | Kronecker | Lanczos | Columns]] = {
     "sketch": Sketch,
     "slq": Quadrature,
     "kronecker": Kronecker,
     "lanczos": Lanczos,
+    "columns": Columns,
 }
 # Settings of each prior.
 PRIORS = {

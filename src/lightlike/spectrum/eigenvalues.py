@@ -33,10 +33,11 @@ class Eigenvalues:
         kind: "exact" when every eigenvalue was computed in float64, "certified" when A's entries
             are of lower precision, or the largest were approached step by step: then each
             eigenvalue is known to `errors`; "estimated" when they are means over independent
-            sketches, or the largest that random probes were freed of; "approximate" when they are
+            sketches, those of a sample of columns, or the largest that random probes were freed of;
+            "approximate" when they are
             those of another matrix that stands for this one.
-        method: The route that gave it: "gram", "metric", "svd", "sketch", "lanczos", "slq" or
-            "dense".
+        method: The route that gave it: "gram", "metric", "svd", "sketch", "lanczos", "slq",
+            "columns" or "dense".
         floor: Absolute size of eigenvalues below which rounding hides them in this route; where
             only the largest are held, no other one exceeds it.
         residue: Largest computed eigenvalue below the cut, 0 if there is none.

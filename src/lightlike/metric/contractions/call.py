@@ -30,6 +30,8 @@ class Call(ABC):
     x: Tensor
     weight: str | None
     bias: str | None
+    # Dimension of the weight whose slices keep the structure of the factor.
+    lane_axis = 0
 
     @classmethod
     @abstractmethod

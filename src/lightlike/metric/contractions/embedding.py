@@ -17,6 +17,8 @@ from lightlike.metric.contractions.lookup import Lookup
 class EmbeddingCall(Call):
     """`torch.nn.functional.embedding`, unless its gradient is not the derivative of its output."""
 
+    lane_axis = 1
+
     def __init__(self, tokens: Tensor, weight: str | None, size: int, padding: int | None) -> None:
         self.x, self.weight, self.bias = tokens, weight, None
         self.size, self.padding = size, padding

@@ -16,6 +16,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from lightlike.metric.contractions.lanes import Lanes
+
 # Entries of a temporary that is written out.
 CHUNK = 1 << 22
 
@@ -93,6 +95,24 @@ class Factor(ABC):
         """The factor with its columns multiplied by weights (width,)."""
         return Weighted(self, weights)
 
+    def keep(self, lanes: Lanes) -> Factor:
+        """The factor on the columns of some lanes only, in a form as cheap as there is."""
+        return self.pick(lanes.columns())
+
+    def pick(self, index: Tensor) -> Factor:
+        """The entries on some columns, ascending."""
+        parts, start = [], 0
+        step = max(1, CHUNK // max(1, self.per_sample * self.samples))
+        while start < len(index):
+            first = int(index[start])
+            stop = int(torch.searchsorted(index, first + step))
+            strip = self.columns(first, int(index[stop - 1]) + 1)
+            parts.append(strip[..., index[start:stop] - first])
+            start = stop
+        if not parts:
+            return Dense(self.columns(0, 1)[..., :0])
+        return Dense(laid_by_sample(torch.cat(parts, -1)))
+
     def to(self, dtype: torch.dtype) -> Self:
         """The factor with all its numbers in another type."""
         clone = copy.copy(self)
@@ -146,6 +166,10 @@ class Dense(Factor):
         """Columns multiplied by weights."""
         return Dense(self.rows * weights)
 
+    def pick(self, index: Tensor) -> Dense:
+        """The entries on some columns."""
+        return Dense(self.rows.transpose(0, 1)[..., index].transpose(0, 1))
+
     def narrow(self, start: int, length: int) -> Dense:
         """The factor of some of the samples."""
         return Dense(laid_by_sample(self.rows.narrow(1, start, length)))
@@ -193,6 +217,10 @@ class Weighted(Factor):
     def pull(self, u: Tensor) -> Tensor:
         """Rows transposed times u: (k, s, c) -> (width, c)."""
         return self.inner.pull(u) * self.weights[:, None]
+
+    def keep(self, lanes: Lanes) -> Factor:
+        """Some lanes of the factor inside, and their weights."""
+        return self.inner.keep(lanes).scaled(self.weights[lanes.columns()])
 
     def settled(self) -> Factor:
         """Weights on the settled factor."""

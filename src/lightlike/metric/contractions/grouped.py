@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.contractions.compound import Compound
-from lightlike.metric.contractions.factor import Factor
+from lightlike.metric.contractions.factor import Dense, Factor
+from lightlike.metric.contractions.lanes import Lanes
 
 
 class Grouped(Compound):
@@ -52,6 +53,24 @@ class Grouped(Compound):
         """Columns multiplied by weights, group by group."""
         pieces = torch.split(weights, [part.width for part in self.parts])
         return Grouped([p.scaled(w) for p, w in zip(self.parts, pieces, strict=True)])
+
+    def keep(self, lanes: Lanes) -> Factor:
+        """The lanes of each part, if its columns are whole lanes; its columns among them if not."""
+        matrix, columns = lanes.rows * lanes.cols, lanes.columns()
+        kept: list[Factor] = []
+        start = 0
+        for part in self.parts:
+            stop = start + part.width
+            whole = lanes.axis == 0 and stop <= matrix and not (start % lanes.cols)
+            if whole and not part.width % lanes.cols:
+                first, last = start // lanes.cols, stop // lanes.cols
+                index = _between(lanes.index, first, last)
+                found = part.keep(Lanes(last - first, lanes.cols, 0, False, index))
+            else:
+                found = part.pick(_between(columns, start, stop))
+            kept.extend([found] if found.width else [])
+            start = stop
+        return Grouped(kept) if kept else Dense(self.columns(0, 1)[..., :0])
 
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
         """Inner products with another factor's rows, written or added to out group by group."""
@@ -115,6 +134,14 @@ class Blank(Factor):
         """The same."""
         return self
 
+    def keep(self, lanes: Lanes) -> Blank:
+        """Fewer zeros."""
+        return self.pick(lanes.columns())
+
+    def pick(self, index: Tensor) -> Blank:
+        """Fewer zeros."""
+        return Blank(self.like, self.per_sample, self.samples, len(index))
+
     def narrow(self, start: int, length: int) -> Blank:
         """The same for some of the samples."""
         return Blank(self.like, self.per_sample, length, self.width)
@@ -157,3 +184,9 @@ def assemble(found: dict[tuple[int, int], Factor], width: int) -> Grouped | None
     if end < width:
         parts.append(Blank(zero, *shape, width - end))
     return Grouped(parts)
+
+
+def _between(index: Tensor, start: int, stop: int) -> Tensor:
+    """Those of ascending numbers from start to stop − 1, counted from start."""
+    first, last = (int(torch.searchsorted(index, end)) for end in (start, stop))
+    return index[first:last] - start

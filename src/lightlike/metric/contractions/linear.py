@@ -86,6 +86,7 @@ class ProductCall(LinearCall):
     """`x @ W` for a parameter W (in, out), and `torch.addmm(b, x, W)`."""
 
     transposed = True
+    lane_axis = 1
 
     @classmethod
     def run(

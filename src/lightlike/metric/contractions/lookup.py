@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.contractions.factor import Factor, laid_by_sample
+from lightlike.metric.contractions.lanes import Lanes
 from lightlike.metric.contractions.outer import Outer
 from lightlike.metric.contractions.split import inner
 
@@ -58,6 +59,19 @@ class Lookup(Factor):
             float((torch.matmul(s, g).reshape(-1) * g.reshape(-1)).sum())
             for s, g in zip(same, by_samples, strict=True)
         )
+
+    def scaled(self, weights: Tensor) -> Factor:
+        """Columns multiplied by weights; the table survives if they are all the same."""
+        if bool((weights != weights[0]).any()):
+            return super().scaled(weights)
+        return Lookup(self.tokens, self.g * weights[0], self.size)
+
+    def keep(self, lanes: Lanes) -> Factor:
+        """Fewer dimensions of the table."""
+        if lanes.axis == 0:
+            return super().keep(lanes)
+        g = self.g.transpose(0, 1)[..., lanes.index].transpose(0, 1)
+        return Lookup(self.tokens, g, self.size)
 
     def narrow(self, start: int, length: int) -> Lookup:
         """The factor of some of the samples."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.contractions.factor import Dense, Factor, Weighted, by_sample, laid_by_sample
+from lightlike.metric.contractions.lanes import Lanes
 from lightlike.metric.contractions.pairs import Rows, add_pairs, entry_cost, pair_cost, reach
 from lightlike.metric.contractions.split import Split, divisor, inner
 
@@ -139,6 +140,19 @@ class Outer(Factor):
         if self.bias:
             x[..., -1] = self.x[..., -1] * weights[-1]
         return self._like(x, self.g)
+
+    def keep(self, lanes: Lanes) -> Factor:
+        """Fewer output units, or fewer inputs where no bias goes with these."""
+        if lanes.axis == int(self.transposed):
+            # Gathered sample by sample, as it is laid out.
+            g = self.g.transpose(0, 1)[..., lanes.index].transpose(0, 1)
+            part = self._like(self.x, g)
+        elif not self.bias:
+            part = self._like(self.x[..., lanes.index], self.g)
+        else:
+            return super().keep(lanes)
+        part._reach = self._reach
+        return part
 
     def narrow(self, start: int, length: int) -> Outer:
         """The factor of some of the samples."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightlike.metric.contractions.factor import Factor
+from lightlike.metric.contractions.lanes import Lanes
 
 
 class Split(Factor):
@@ -52,6 +53,10 @@ class Split(Factor):
     def squared_norm(self) -> float:
         """Sum of squares of all entries."""
         return self.finer.squared_norm()
+
+    def keep(self, lanes: Lanes) -> Split:
+        """Some lanes of what is inside."""
+        return Split(self.finer.keep(lanes), self.parts)
 
     def narrow(self, start: int, length: int) -> Split:
         """The factor of some of the samples."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightlike.metric.contractions.compound import Compound
 from lightlike.metric.contractions.factor import Factor
 from lightlike.metric.contractions.grouped import Grouped, assemble, pieces
+from lightlike.metric.contractions.lanes import Lanes
 from lightlike.metric.contractions.lookup import Lookup
 from lightlike.metric.contractions.outer import Outer, combine
 from lightlike.metric.contractions.split import inner
@@ -39,6 +40,16 @@ class Total(Compound):
     def pull(self, u: Tensor) -> Tensor:
         """Rows transposed times u: (k, s, c) -> (width, c)."""
         return torch.stack([part.pull(u) for part in self.parts]).sum(0)
+
+    def scaled(self, weights: Tensor) -> Factor:
+        """Columns multiplied by weights; the parts survive if these are all the same."""
+        if bool((weights != weights[0]).any()):
+            return super().scaled(weights)
+        return Total([part.scaled(weights) for part in self.parts])
+
+    def keep(self, lanes: Lanes) -> Total:
+        """The same lanes of every part."""
+        return Total([part.keep(lanes) for part in self.parts])
 
     def cross(self, other: Factor, out: Tensor, *, fresh: bool) -> None:
         """Inner products of each of my parts with each of theirs."""
