@@ -50,7 +50,7 @@ def density(
     if isinstance(F, Fisher):
         check_targets(options, scale, above)
         given = options or Quadrature()
-        matrix = FisherOperator(F, given.probes * given.steps)
+        matrix = FisherOperator(F, given.most)
         if scale is None and above is None:
             scale = float(F.problem.survey.observations)
     found = quadrature(

@@ -35,6 +35,9 @@ from lightlike.spectrum.spectrum import Spectrum
 LAYERS = 2**41
 # Steps of a probe that suffice more often than not.
 OFTEN = 20
+# Steps for each of the distinct eigenvalues that suffice more often than not; vectors that steps
+# without a basis keep, with one that is made and one that is multiplied.
+SOUGHT, VECTORS = 8, 5
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,13 @@ def probing_route(root: Root, options: Quadrature) -> Route:
     """The quadrature as a route, if the steps are as many as they often are."""
     problem = root.problem
     steps = min(OFTEN, options.steps, root.shape[1])
-    products = options.probes * (steps + 1) + 5 * options.deflate + OFTEN
+    products = options.probes * (steps + 1) + 5 * options.deflated + OFTEN
+    products += min(SOUGHT * options.distinct, options.longest, root.shape[1])
     # Of an observation's rows one takes a backward pass; a product about four.
     each = 4.0 * root.cost().row_operations / max(1, problem.survey.rank)
-    vectors = options.deflate + min(BLOCK, options.probes) * steps
+    vectors = options.deflated + min(BLOCK, options.probes) * steps
+    if options.distinct:
+        vectors = VECTORS
     return Route(
         "slq",
         products * each,
@@ -95,7 +101,7 @@ def measure_probes(
             "Leave dtype='float64'.",
         )
     memory = iterations.budget
-    operator = FisherOperator(F, options.probes * options.steps, memory // 2)
+    operator = FisherOperator(F, options.most, memory // 2)
     run = iterations.run("quadrature-scaled", prior=True)
     razor = stochastic_razor(
         operator, prior, expand(F.problem), options,
@@ -124,11 +130,18 @@ def probe_notes(record: dict[str, Any]) -> list[str]:
     """What to keep in mind when reading estimates by quadrature."""
     complexity = record["estimates"]["complexity"]
     low, high = complexity["interval_90"]
+    told = (
+        f"{record['leading']:,} leading eigenvectors make up {complexity['top_share']:.0%} of it."
+    )
+    if record["distinct"]:
+        told = (
+            f"the {record['found']:,} largest distinct eigenvalues are known; steps that keep no "
+            "basis see a repeated one once."
+        )
     found = [
         f"Complexity from {record['probes']:,} random probes: 90 % interval {low:.4g} to "
         f"{high:.4g} nats, ± {0.5 * (complexity['upper'] - complexity['lower']):.1g} by "
-        f"quadrature; {record['leading']:,} leading eigenvectors make up "
-        f"{complexity['top_share']:.0%} of it.",
+        f"quadrature; {told}",
         "Of the rank there are only bounds; of the eigenvalues only the leading ones.",
     ]
     if complexity["upper"] - complexity["lower"] > 2 * complexity["stderr"]:
@@ -172,6 +185,10 @@ def _spectrum(density: Density, F: Fisher) -> Spectrum:
         float(m.gauss.nodes[m.gauss.weights > m.noise].max()) for m in density.probes if len(m)
     ]
     floor = max([0.0, *nodes])
+    if density.distinct is not None:
+        # Any other is no larger than the last, as far as the probes have seen.
+        values, errors = density.eigenvalues, density.residuals
+        floor = float(values[-1] + errors[-1]) if len(values) else 0.0
     shape = F.root.shape
     return Spectrum(
         Eigenvalues(
@@ -220,6 +237,7 @@ def _record(
     return {
         **asdict(options),
         "leading": len(density.leading),
+        "found": len(density.eigenvalues),
         "steps": list(density.steps),
         "most_steps": options.steps,
         "products": razor.density.products

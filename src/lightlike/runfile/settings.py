@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def _per_parameter(variance: Any, **settings: Any) -> PerParameter:
 
 def method_of(settings: dict[str, Any]) -> Sketch | Quadrature:
     """A quadrature if it has a setting of one, else a sketch."""
-    quadrature = {"probes", "steps", "deflate", "share", "block"}
+    quadrature = {field.name for field in fields(Quadrature)}
     if quadrature & set(settings):
         expect(set(settings), quadrature, "method", "setting")
         return Quadrature(**settings)

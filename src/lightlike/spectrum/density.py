@@ -15,6 +15,7 @@ from torch import Tensor
 from lightlike.errors import UndefinedError, choice_error
 from lightlike.numbers import check_not_negative, check_positive, check_share
 from lightlike.results import Result
+from lightlike.spectrum.distinct import Distinct, distinct
 from lightlike.spectrum.tridiagonal import Function, Measure
 
 Pair = tuple[float, float]
@@ -134,6 +135,8 @@ class Density(Result):
         positive: Ritz values above 0, but for rounding, of the subspace that Q was found in.
         products: Products with F that were taken.
         seed: Of the probes.
+        distinct: The largest distinct eigenvalues, where the probes' steps kept no basis; None
+            where they were orthogonalised.
     """
 
     size: int
@@ -143,6 +146,7 @@ class Density(Result):
     positive: int
     products: int
     seed: int
+    distinct: Distinct | None = None
 
     @property
     def mass(self) -> int:
@@ -153,13 +157,18 @@ class Density(Result):
     def eigenvalues(self) -> Tensor:
         """Rayleigh quotients q_jᵀF q_j of the vectors taken out, (k,).
 
-        Of leading eigenvectors, descending; each is within its residual of an eigenvalue.
+        Of leading eigenvectors, descending; each is within its residual of an eigenvalue. Where the
+        probes' steps kept no basis, the largest distinct eigenvalues.
         """
+        if self.distinct is not None:
+            return self.distinct.values
         return torch.tensor([float(m.alphas[0]) for m in self.leading], dtype=torch.float64)
 
     @cached_property
     def residuals(self) -> Tensor:
-        """The norms ‖F q_j − λ_j q_j‖, (k,)."""
+        """The norms ‖F q_j − λ_j q_j‖, (k,), or bounds on the errors of distinct eigenvalues."""
+        if self.distinct is not None:
+            return self.distinct.errors
         return torch.tensor([float(m.betas[0]) for m in self.leading], dtype=torch.float64)
 
     @cached_property
@@ -168,6 +177,8 @@ class Density(Result):
 
         Those of VᵀFV with V orthonormal are at most the eigenvalues of F, in order (Cauchy).
         """
+        if self.distinct is not None:  # others of the nodes may be copies
+            return len(distinct(self.probes, None, 1.0))
         counts = [int((m.gauss.nodes > m.noise).sum()) for m in self.probes]
         return max([self.positive, *counts])
 
@@ -183,6 +194,7 @@ class Density(Result):
             "steps": list(self.steps),
             "products": self.products,
             "seed": self.seed,
+            "distinct": self.distinct is not None,
         }
 
     @property

@@ -24,15 +24,22 @@ from lightlike.numbers import (
     is_finite,
 )
 from lightlike.spectrum.density import Density
+from lightlike.spectrum.distinct import distinct
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.probes import Operator, sphere
 from lightlike.spectrum.recurrence import Recurrence, leading
+from lightlike.spectrum.seeking import seek
+from lightlike.spectrum.threeterm import ThreeTerm
 from lightlike.spectrum.tridiagonal import Measure
 
 State = dict[str, Tensor]
+Steps = Recurrence | ThreeTerm
 
-# Probes whose steps are taken side by side, if memory allows.
-BLOCK = 8
+# Leading eigenvectors that are taken out, and probes whose steps are taken side by side, if memory
+# allows.
+DEFLATE, BLOCK = 10, 8
+# Steps that distinct eigenvalues are sought by at most, and for each of them.
+SEEK, SEEK_EACH = 200, 40
 # Stream of the vector that leading eigenvectors are sought from.
 START = 2**40
 # Steps after which what quadrature leaves open is looked at; then again after as many times more.
@@ -50,9 +57,14 @@ class Quadrature:
         steps: Lanczos steps from each at most; they end when what quadrature leaves open is below a
             share of the standard error.
         deflate: Leading eigenvectors that are taken out first, as many as converge in four times as
-            many steps and 20.
+            many steps and 20; 10 unless given, or none with `distinct`.
         share: That share.
         block: Probes side by side; up to 8 unless given, as memory allows.
+        distinct: How many of the largest distinct eigenvalues the first probe is to find. If it is
+            not 0, steps keep three vectors and no basis, of one probe at a time: what a basis would
+            be too large for. A repeated eigenvalue is then seen once.
+        tolerance: Of those, relative to λ_1: they are known to that at least.
+        maximum: Steps of the first probe at most; 200 + 40 · distinct unless given.
 
     Raises:
         ChoiceError: if a number is out of range.
@@ -60,18 +72,50 @@ class Quadrature:
 
     probes: int = 16
     steps: int = 200
-    deflate: int = 10
+    deflate: int | None = None
     share: float = 0.05
     block: int | None = None
+    distinct: int = 0
+    tolerance: float = 1e-4
+    maximum: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("probes", 2), ("steps", 2), ("deflate", 0), ("block", 1)):
+        needed = ("probes", 2), ("steps", 2), ("distinct", 0)
+        for name, least in (*needed, ("deflate", 0), ("block", 1), ("maximum", 2)):
             value = getattr(self, name)
-            if name == "block" and value is None:
+            if value is None and (name, least) not in needed:
                 continue
             check_whole(name, value, least)
         if not is_finite(self.share) or not 0.0 < self.share <= 1.0:
             raise choice_error("share", self.share, ["a number above 0, 1 at most"])
+        if not is_finite(self.tolerance) or not 1e-13 <= self.tolerance < 1.0:
+            raise choice_error("tolerance", self.tolerance, ["a number from 1e-13 to below 1"])
+        if self.distinct and (self.deflate or (self.block or 1) > 1):
+            raise ChoiceError(
+                f"distinct={self.distinct} goes without a basis: not with deflate={self.deflate} "
+                f"and block={self.block}.",
+                "Leading eigenvectors are combinations of a basis, and a block is more vectors.",
+                "Leave deflate and block out; or leave distinct out, where a basis fits in memory.",
+            )
+
+    @property
+    def deflated(self) -> int:
+        """Leading eigenvectors to take out."""
+        if self.deflate is None:
+            return 0 if self.distinct else DEFLATE
+        return self.deflate
+
+    @property
+    def longest(self) -> int:
+        """Steps of the first probe at most."""
+        if not self.distinct:
+            return self.steps
+        return SEEK + SEEK_EACH * self.distinct if self.maximum is None else self.maximum
+
+    @property
+    def most(self) -> int:
+        """Products of all probes together at most, but for what is taken out."""
+        return self.probes * self.steps + (self.longest if self.distinct else 0)
 
 
 def check_targets(options: object, scale: object, above: object) -> None:
@@ -134,14 +178,12 @@ def quadrature(
     operator = Operator(F)
     n = operator.size
     block = options.block or _block(n, options, memory)
-    settings = torch.tensor(
-        [n, options.probes, options.steps, options.deflate, seed, vectors is not None],
-        dtype=torch.int64,
-    )
-    targets = torch.tensor(
-        [options.share, math.nan if scale is None else scale, math.nan if above is None else above],
-        dtype=torch.float64,
-    )
+    if vectors is not None and options.distinct:
+        raise choice_error("vectors", "a tensor", ["None with Quadrature(distinct=...)"])
+    whole = n, options.probes, options.steps, options.deflated, options.distinct, options.longest
+    settings = torch.tensor([*whole, seed, vectors is not None], dtype=torch.int64)
+    given = options.share, options.tolerance, scale, above
+    targets = torch.tensor([math.nan if t is None else t for t in given], dtype=torch.float64)
     if state is None:
         found = _taken_out(operator, options, seed, vectors, scale, above)
         found |= {
@@ -163,7 +205,13 @@ def quadrature(
         indices = range(done, min(done + block, options.probes))
         starts = _orthogonal(sphere(n, seed, indices, operator.device), Q)
         before = operator.products
-        run = Recurrence(operator, starts)
+        run: Steps
+        if options.distinct:
+            run = ThreeTerm(operator, starts[:, 0])
+            if not done:
+                seek(run, options.distinct, options.tolerance, options.longest)
+        else:
+            run = Recurrence(operator, starts)
         _take_steps(run, options, mass, scale, above)
         for index, measure in zip(indices, run.measures(), strict=True):
             found[f"probe.{index}.alphas"] = measure.alphas
@@ -172,11 +220,11 @@ def quadrature(
         done = indices.stop
         if keep is not None:
             keep(dict(found))
-    return _density(found, n, done, operator.precision, seed)
+    return _density(found, n, done, operator.precision, seed, options)
 
 
 def _take_steps(
-    run: Recurrence,
+    run: Steps,
     options: Quadrature,
     mass: float,
     scale: float | None,
@@ -188,6 +236,8 @@ def _take_steps(
     they did not, to a share of what they would leave to chance.
     """
     look = FIRST
+    if run.steps and all(_suffices(m, options, mass, scale, above) for m in run.measures()):
+        return
     while run.steps < options.steps and not run.finished:
         run.advance()
         if run.steps < look or (scale is None and above is None):
@@ -236,9 +286,9 @@ def _taken_out(
         run = Recurrence(operator, Q)
         _take_steps(run, options, 1.0, scale, above)
         measures = run.measures()
-    elif options.deflate and n:
+    elif options.deflated and n:
         start = sphere(n, seed, range(START, START + 1), operator.device)[:, 0]
-        count = min(options.deflate, n)
+        count = min(options.deflated, n)
         found = leading(operator, start, count, min(n, 4 * count + 20))
         Q, positive = found.vectors, found.positive
         values, residuals = found.values.cpu(), found.residuals.cpu()
@@ -256,15 +306,20 @@ def _orthogonal(block: Tensor, Q: Tensor) -> Tensor:
     return block
 
 
-def _density(found: State, n: int, done: int, precision: float, seed: int) -> Density:
+def _density(
+    found: State, n: int, done: int, precision: float, seed: int, options: Quadrature
+) -> Density:
+    whole = not options.distinct
+
     def measures(kind: str, count: int) -> list[Measure]:
         names = [f"{kind}.{i}" for i in range(count)]
-        return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision) for m in names]
+        return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision, whole) for m in names]
 
     taken, seen = measures("leading", found["vectors"].shape[1]), measures("probe", done)
     for measure in (*taken, *seen):
         _ = measure.gauss  # refuses what is not positive semi-definite, and is kept for the sums
     return Density(
+        distinct=None if whole else distinct(seen, options.distinct, options.tolerance),
         size=n,
         leading=taken,
         probes=seen,
@@ -277,6 +332,8 @@ def _density(found: State, n: int, done: int, precision: float, seed: int) -> De
 
 def _block(n: int, options: Quadrature, memory: int | float | str | None) -> int:
     """Probes side by side: their Krylov vectors are to fit in half the memory."""
+    if options.distinct:
+        return 1
     each = 8.0 * max(n, 1) * (min(options.steps, n) + 4)
     return max(1, min(BLOCK, options.probes, int(0.5 * resolve_memory(memory) / each)))
 
