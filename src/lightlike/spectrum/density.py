@@ -15,7 +15,7 @@ from torch import Tensor
 from lightlike.errors import UndefinedError, choice_error
 from lightlike.numbers import check_not_negative, check_positive, check_share
 from lightlike.results import Result
-from lightlike.spectrum.distinct import Distinct, distinct
+from lightlike.spectrum.distinct import Distinct, least_rank
 from lightlike.spectrum.tridiagonal import Function, Measure
 
 Pair = tuple[float, float]
@@ -178,7 +178,7 @@ class Density(Result):
         Those of VᵀFV with V orthonormal are at most the eigenvalues of F, in order (Cauchy).
         """
         if self.distinct is not None:  # others of the nodes may be copies
-            return len(distinct(self.probes, None, 1.0))
+            return least_rank(self.probes)
         counts = [int((m.gauss.nodes > m.noise).sum()) for m in self.probes]
         return max([self.positive, *counts])
 

@@ -151,6 +151,20 @@ def distinct(measures: Sequence[Measure], count: int | None, tolerance: float) -
     return Distinct(chosen[kept], best[kept], shares[kept], copies[kept], unsettled)
 
 
+def least_rank(measures: Sequence[Measure]) -> int:
+    """How many positive eigenvalues there are at least: intervals that do not meet hold others."""
+    ends: list[tuple[float, float]] = []
+    for told in (sifted(m) for m in measures if len(m)):
+        low, high = told.values - told.reach, told.values + told.reach
+        ends += zip(high.tolist(), low.tolist(), strict=True)
+    found, last = 0, 0.0
+    # By their upper ends, each that is clear of those taken before: as many as can be.
+    for high, low in sorted(ends):
+        if low > last:
+            found, last = found + 1, high
+    return found
+
+
 def _overlapping(values: Tensor, reach: Tensor) -> Tensor:
     """For each interval the number of the group, of those that hang together, it belongs to."""
     order = torch.argsort(values - reach)

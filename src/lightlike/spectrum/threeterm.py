@@ -22,7 +22,7 @@ from lightlike.spectrum.recurrence import ASYMMETRY, REMAINS, asymmetric
 from lightlike.spectrum.tridiagonal import Measure
 
 # A next direction that is shorter than this many rounding units of F is nothing but rounding.
-NOTHING = 4.0
+NOTHING = 32.0
 
 
 class ThreeTerm:
@@ -66,7 +66,10 @@ class ThreeTerm:
         if self.steps:
             # Products are in error by rounding of the largest stretch along any vector.
             scale = max(self._scale, REMAINS * self.operator.largest, 1e-300)
-            asymmetric(abs(back - before) / scale, max(ASYMMETRY, 1e3 * self.operator.precision))
+            # The shorter a direction was, the more of the one before has rounding left in it.
+            rounding = NOTHING * self.operator.precision
+            allowed = max(ASYMMETRY, 1e2 * rounding, rounding * scale / before)
+            asymmetric(abs(back - before) / scale, allowed)
         self.steps += 1
         self.finished = beta <= NOTHING * self.operator.precision * self._scale
         self._alphas.append(alpha)
@@ -81,8 +84,8 @@ class ThreeTerm:
 
 
 def length(v: Tensor) -> float:
-    """‖v‖, without a copy of v unless squares of its entries would be too small for a float."""
+    """‖v‖, without a copy of v unless squares of its entries are too small or large for a float."""
     unit = float(torch.linalg.vector_norm(v, math.inf)) if v.numel() else 0.0
-    if 0.0 < unit < 1e-140:
-        return unit * float(torch.linalg.vector_norm(v / unit))
-    return float(torch.linalg.vector_norm(v))
+    if unit == 0.0 or 1e-140 < unit < 1e140:
+        return float(torch.linalg.vector_norm(v))
+    return unit * float(torch.linalg.vector_norm(v / unit))
