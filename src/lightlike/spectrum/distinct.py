@@ -155,8 +155,8 @@ def least_rank(measures: Sequence[Measure]) -> int:
     """How many positive eigenvalues there are at least: intervals that do not meet hold others."""
     ends: list[tuple[float, float]] = []
     for told in (sifted(m) for m in measures if len(m)):
-        low, high = told.values - told.reach, told.values + told.reach
-        ends += zip(high.tolist(), low.tolist(), strict=True)
+        upper, lower = told.values + told.reach, told.values - told.reach
+        ends += zip(upper.tolist(), lower.tolist(), strict=True)
     found, last = 0, 0.0
     # By their upper ends, each that is clear of those taken before: as many as can be.
     for high, low in sorted(ends):

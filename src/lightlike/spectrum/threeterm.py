@@ -79,8 +79,8 @@ class ThreeTerm:
 
     def measures(self) -> list[Measure]:
         """What is known of the start's measure; one, as of a block of one."""
-        values = [torch.tensor(v, dtype=torch.float64) for v in (self._alphas, self._betas)]
-        return [Measure(*values, self.operator.precision, orthogonal=False)]
+        alphas, betas = (torch.tensor(v, dtype=torch.float64) for v in (self._alphas, self._betas))
+        return [Measure(alphas, betas, self.operator.precision, orthogonal=False)]
 
 
 def length(v: Tensor) -> float:
