@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -48,7 +48,6 @@ class Distinct:
     Attributes:
         values: λ, (k,), descending; all of them positive.
         errors: (k,): within this of each value there is an eigenvalue, another one for each.
-        weights: ⟨u, v⟩², (k,): share of the starts' squared length in the eigenspace, at the mean.
         copies: (k,): how many eigenvalues of the tridiagonal matrices stand for each.
         unsettled: Further eigenvalues of the first tridiagonal matrix that are neither spurious nor
             known well enough, if fewer were found than were asked for.
@@ -56,7 +55,6 @@ class Distinct:
 
     values: Tensor
     errors: Tensor
-    weights: Tensor
     copies: Tensor
     unsettled: int
 
@@ -80,6 +78,7 @@ class Sifted:
         reach: (m,): within this of each there is an eigenvalue of F.
         weights: s_1², (m,).
         spurious: (m,), whether nothing of the start is in them.
+        vectors: s, in columns (m, m).
     """
 
     values: Tensor
@@ -87,6 +86,7 @@ class Sifted:
     reach: Tensor
     weights: Tensor
     spurious: Tensor
+    vectors: Tensor
 
 
 def sifted(measure: Measure) -> Sifted:
@@ -107,26 +107,37 @@ def sifted(measure: Measure) -> Sifted:
         reach=FACTOR * (residuals + rounding),
         weights=weights,
         spurious=weights <= (NOTHING * measure.precision * root) ** 2,
+        vectors=vectors,
     )
 
 
-def distinct(measures: Sequence[Measure], count: int | None, tolerance: float) -> Distinct:
+def distinct(
+    measures: Sequence[Measure],
+    count: int | None,
+    tolerance: float,
+    locked: Tensor | None = None,
+    coupling: float = 0.0,
+) -> Distinct:
     """The largest distinct eigenvalues, from steps from one or more starts.
 
     Args:
         measures: What is known of each start's measure; the first start took most steps.
         count: How many at most; None for all.
         tolerance: A value counts if its error is at most this share of the largest one.
+        locked: Eigenvalues of X F Xᵀ with vectors X that the first start's steps were beside, see
+            `lightlike.spectrum.locking`.
+        coupling: R, within which of those F has eigenvalues.
     """
     all_of_them = [sifted(m) for m in measures if len(m)]
     if not all_of_them:
         none = torch.zeros(0, dtype=torch.float64)
-        return Distinct(none, none, none, none.long(), 0)
-    allowed = tolerance * max(float(s.values[0]) for s in all_of_them)
-    values, reach, weights = (
-        torch.cat([getattr(s, name) for s in all_of_them])
-        for name in ("values", "reach", "weights")
-    )
+        return Distinct(none, none, none.long(), 0)
+    taken = all_of_them[0].values.new_zeros(0) if locked is None else locked
+    if len(taken):
+        all_of_them[0] = replace(all_of_them[0], reach=all_of_them[0].reach + coupling)
+    values = torch.cat([*(s.values for s in all_of_them), taken])
+    reach = torch.cat([*(s.reach for s in all_of_them), torch.full_like(taken, coupling)])
+    allowed = tolerance * float(values.max())
     known = (reach <= allowed) & (values > reach)
     groups = _overlapping(values[known], reach[known])
     size = int(groups.max()) + 1 if len(groups) else 0
@@ -135,7 +146,6 @@ def distinct(measures: Sequence[Measure], count: int | None, tolerance: float) -
     chosen = values.new_zeros(size).scatter_reduce(
         0, groups, torch.where(reach[known] == best[groups], values[known], 0.0), "amax"
     )
-    shares = values.new_zeros(size).index_add(0, groups, weights[known]) / len(all_of_them)
     copies = torch.bincount(groups, minlength=size)
     order = torch.argsort(chosen, descending=True)
     # The list ends ahead of the first that is not known: without holes.
@@ -148,7 +158,24 @@ def distinct(measures: Sequence[Measure], count: int | None, tolerance: float) -
     # What may be zero, to the tolerance, is looked for no longer.
     open_ = unknown & (first.reach > allowed)
     unsettled = 0 if len(kept) == count else int(open_.sum())
-    return Distinct(chosen[kept], best[kept], shares[kept], copies[kept], unsettled)
+    return Distinct(chosen[kept], best[kept], copies[kept], unsettled)
+
+
+def originals(measure: Measure, count: int, tolerance: float) -> Tensor:
+    """Eigenvectors s of T_m, (m, k), of the largest distinct eigenvalues, not those of copies.
+
+    Of all that stand for one eigenvalue that which has most of the start in it: V s is a vector of
+    about unit length there.
+    """
+    told = sifted(measure)
+    sharp = (told.reach <= tolerance * float(told.values[0])) & (told.values > told.reach)
+    known = torch.nonzero(sharp & ~told.spurious)[:, 0]
+    groups = _overlapping(told.values[known], told.reach[known])
+    chosen: list[int] = []
+    for group in groups.unique().flip(0).tolist():
+        members = known[groups == group]
+        chosen.append(int(members[told.weights[members].argmax()]))
+    return told.vectors[:, chosen[:count]]
 
 
 def least_rank(measures: Sequence[Measure]) -> int:

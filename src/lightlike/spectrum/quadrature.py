@@ -23,25 +23,20 @@ from lightlike.numbers import (
     check_whole,
     is_finite,
 )
+from lightlike.spectrum.beginning import State, Steps, orthogonal, sought, taken_out
 from lightlike.spectrum.density import Density
-from lightlike.spectrum.distinct import distinct
+from lightlike.spectrum.distinct import Distinct, distinct
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.probes import Operator, sphere
-from lightlike.spectrum.recurrence import Recurrence, leading
-from lightlike.spectrum.seeking import seek
+from lightlike.spectrum.recurrence import Recurrence
 from lightlike.spectrum.threeterm import ThreeTerm
 from lightlike.spectrum.tridiagonal import Measure
-
-State = dict[str, Tensor]
-Steps = Recurrence | ThreeTerm
 
 # Leading eigenvectors that are taken out, and probes whose steps are taken side by side, if memory
 # allows.
 DEFLATE, BLOCK = 10, 8
 # Steps that distinct eigenvalues are sought by at most, and for each of them.
 SEEK, SEEK_EACH = 200, 40
-# Stream of the vector that leading eigenvectors are sought from.
-START = 2**40
 # Steps after which what quadrature leaves open is looked at; then again after as many times more.
 FIRST, GROWTH = 4, 1.3
 
@@ -60,11 +55,12 @@ class Quadrature:
             many steps and 20; 10 unless given, or none with `distinct`.
         share: That share.
         block: Probes side by side; up to 8 unless given, as memory allows.
-        distinct: How many of the largest distinct eigenvalues the first probe is to find. If it is
-            not 0, steps keep three vectors and no basis, of one probe at a time: what a basis would
-            be too large for. A repeated eigenvalue is then seen once.
+        distinct: How many of the largest distinct eigenvalues to find. If it is not 0, steps keep
+            three vectors and no basis, of one probe at a time: what a basis would be too large for.
+            A repeated eigenvalue is then seen once. With `deflate`, so many vectors are kept beside
+            them, by steps that are taken twice: it mostly halves the steps that follow.
         tolerance: Of those, relative to λ_1: they are known to that at least.
-        maximum: Steps of the first probe at most; 200 + 40 · distinct unless given.
+        maximum: Steps of their search at most; 200 + 40 · distinct unless given.
 
     Raises:
         ChoiceError: if a number is out of range.
@@ -90,12 +86,11 @@ class Quadrature:
             raise choice_error("share", self.share, ["a number above 0, 1 at most"])
         if not is_finite(self.tolerance) or not 1e-13 <= self.tolerance < 1.0:
             raise choice_error("tolerance", self.tolerance, ["a number from 1e-13 to below 1"])
-        if self.distinct and (self.deflate or (self.block or 1) > 1):
+        if self.distinct and (self.block or 1) > 1:
             raise ChoiceError(
-                f"distinct={self.distinct} goes without a basis: not with deflate={self.deflate} "
-                f"and block={self.block}.",
-                "Leading eigenvectors are combinations of a basis, and a block is more vectors.",
-                "Leave deflate and block out; or leave distinct out, where a basis fits in memory.",
+                f"distinct={self.distinct} goes with one vector at a time, not block={self.block}.",
+                "It is for vectors of which memory holds a few.",
+                "Leave block out; or leave distinct out, where a basis fits in memory.",
             )
 
     @property
@@ -107,7 +102,7 @@ class Quadrature:
 
     @property
     def longest(self) -> int:
-        """Steps of the first probe at most."""
+        """Steps of a search for distinct eigenvalues at most, or of a probe."""
         if not self.distinct:
             return self.steps
         return SEEK + SEEK_EACH * self.distinct if self.maximum is None else self.maximum
@@ -115,7 +110,7 @@ class Quadrature:
     @property
     def most(self) -> int:
         """Products of all probes together at most, but for what is taken out."""
-        return self.probes * self.steps + (self.longest if self.distinct else 0)
+        return self.probes * self.steps + (2 * self.longest if self.distinct else 0)
 
 
 def check_targets(options: object, scale: object, above: object) -> None:
@@ -185,7 +180,15 @@ def quadrature(
     given = options.share, options.tolerance, scale, above
     targets = torch.tensor([math.nan if t is None else t for t in given], dtype=torch.float64)
     if state is None:
-        found = _taken_out(operator, options, seed, vectors, scale, above)
+
+        def take(run: Steps, mass: float) -> None:
+            _take_steps(run, options, mass, scale, above)
+
+        if options.distinct and n:
+            sizes = options.distinct, options.deflated, options.tolerance, options.longest
+            found = sought(operator, *sizes, seed, take)
+        else:
+            found = taken_out(operator, options.deflated, seed, vectors, take)
         found |= {
             "settings": settings,
             "targets": targets,
@@ -203,13 +206,11 @@ def quadrature(
     done = sum(name.endswith(".alphas") and name.startswith("probe") for name in found)
     while done < options.probes and mass:
         indices = range(done, min(done + block, options.probes))
-        starts = _orthogonal(sphere(n, seed, indices, operator.device), Q)
+        starts = orthogonal(sphere(n, seed, indices, operator.device), Q)
         before = operator.products
         run: Steps
         if options.distinct:
             run = ThreeTerm(operator, starts[:, 0])
-            if not done:
-                seek(run, options.distinct, options.tolerance, options.longest)
         else:
             run = Recurrence(operator, starts)
         _take_steps(run, options, mass, scale, above)
@@ -270,56 +271,27 @@ def _suffices(
     return True
 
 
-def _taken_out(
-    operator: Operator,
-    options: Quadrature,
-    seed: int,
-    vectors: Tensor | None,
-    scale: float | None,
-    above: float | None,
-) -> State:
-    n = operator.size
-    positive, measures = 0, []
-    Q = torch.zeros(n, 0, dtype=torch.float64)
-    if vectors is not None and vectors.shape[1]:
-        Q = torch.linalg.qr(vectors.to(operator.device, torch.float64))[0]
-        run = Recurrence(operator, Q)
-        _take_steps(run, options, 1.0, scale, above)
-        measures = run.measures()
-    elif options.deflated and n:
-        start = sphere(n, seed, range(START, START + 1), operator.device)[:, 0]
-        count = min(options.deflated, n)
-        found = leading(operator, start, count, min(n, 4 * count + 20))
-        Q, positive = found.vectors, found.positive
-        values, residuals = found.values.cpu(), found.residuals.cpu()
-        measures = [Measure(values[j : j + 1], residuals[j : j + 1]) for j in range(len(values))]
-    state = {"vectors": Q.cpu(), "positive": torch.tensor(positive)}
-    for j, measure in enumerate(measures):
-        state[f"leading.{j}.alphas"] = measure.alphas.clone()
-        state[f"leading.{j}.betas"] = measure.betas.clone()
-    return state
-
-
-def _orthogonal(block: Tensor, Q: Tensor) -> Tensor:
-    for _ in range(2):
-        block = block - Q @ (Q.T @ block)
-    return block
-
-
 def _density(
     found: State, n: int, done: int, precision: float, seed: int, options: Quadrature
 ) -> Density:
     whole = not options.distinct
+    largest: Distinct | None = None
 
-    def measures(kind: str, count: int) -> list[Measure]:
-        names = [f"{kind}.{i}" for i in range(count)]
+    def measures(kind: str, count: int | None) -> list[Measure]:
+        names = [kind] if count is None else [f"{kind}.{i}" for i in range(count)]
         return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision, whole) for m in names]
 
     taken, seen = measures("leading", found["vectors"].shape[1]), measures("probe", done)
     for measure in (*taken, *seen):
         _ = measure.gauss  # refuses what is not positive semi-definite, and is kept for the sums
+    if not whole:
+        searched = measures("search", None) if "search.alphas" in found else []
+        locked, coupling = found.get("locked"), float(found.get("coupling", 0.0))
+        largest = distinct(
+            [*searched, *seen], options.distinct, options.tolerance, locked, coupling
+        )
     return Density(
-        distinct=None if whole else distinct(seen, options.distinct, options.tolerance),
+        distinct=largest,
         size=n,
         leading=taken,
         probes=seen,

@@ -13,16 +13,29 @@ are copies can be told: see `lightlike.spectrum.distinct`.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from lightlike.spectrum.probes import Operator
 from lightlike.spectrum.recurrence import ASYMMETRY, REMAINS, asymmetric
 from lightlike.spectrum.tridiagonal import Measure
 
 # A next direction that is shorter than this many rounding units of F is nothing but rounding.
 NOTHING = 32.0
+
+
+class Stretching(Protocol):
+    """A symmetric matrix that notes what it is asked."""
+
+    precision: float
+
+    @property
+    def largest(self) -> float:
+        """The largest stretch seen."""
+
+    def __matmul__(self, v: Tensor) -> Tensor:
+        """F v."""
 
 
 class ThreeTerm:
@@ -37,7 +50,7 @@ class ThreeTerm:
         finished: Whether what comes next is nothing but rounding: the measure is known.
     """
 
-    def __init__(self, operator: Operator, start: Tensor) -> None:
+    def __init__(self, operator: Stretching, start: Tensor) -> None:
         self.operator = operator
         self.steps, self.finished = 0, False
         self._alphas: list[float] = []
@@ -45,6 +58,11 @@ class ThreeTerm:
         self._scale = 0.0
         self._now = start / length(start)
         self._before = torch.zeros_like(start)
+
+    @property
+    def vector(self) -> Tensor:
+        """The v that the next step multiplies, (n,)."""
+        return self._now
 
     def advance(self) -> None:
         """One step.
@@ -68,7 +86,8 @@ class ThreeTerm:
             scale = max(self._scale, REMAINS * self.operator.largest, 1e-300)
             # The shorter a direction was, the more of the one before has rounding left in it.
             rounding = NOTHING * self.operator.precision
-            allowed = max(ASYMMETRY, 1e2 * rounding, rounding * scale / before)
+            stretch = max(scale, self.operator.largest)
+            allowed = max(ASYMMETRY, 1e2 * rounding * stretch / scale, rounding * stretch / before)
             asymmetric(abs(back - before) / scale, allowed)
         self.steps += 1
         self.finished = beta <= NOTHING * self.operator.precision * self._scale
