@@ -161,6 +161,9 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Distinct eigenvalues.")] = 50,
     tolerance: Annotated[float, typer.Option(help="Of each, relative to the largest.")] = 1e-3,
     probes: Annotated[int, typer.Option(min=2, help="Random probes of the complexity.")] = 4,
+    deflate: Annotated[
+        int, typer.Option(min=0, help="Leading vectors kept beside a search for the others.")
+    ] = 4,
     training: Annotated[int, typer.Option(min=0, help="Steps of AdamW ahead.")] = 20,
     layers: Annotated[int, typer.Option(min=1, help="12 in GPT-2 small.")] = 12,
     width: Annotated[int, typer.Option(min=12, help="768 in GPT-2 small.")] = 768,
@@ -187,7 +190,9 @@ def main(
     start = time.perf_counter()
     model, loss = gpt2(text, training, config)
     console.print(f"{training} steps in {time.perf_counter() - start:.0f} s, loss {loss}")
-    options = ll.Quadrature(probes=probes, distinct=count, tolerance=tolerance, share=SHARE)
+    options = ll.Quadrature(
+        probes=probes, distinct=count, deflate=deflate, tolerance=tolerance, share=SHARE
+    )
     figures = {
         "case": {
             "model": f"GPT-2, {layers} layers of width {width}, {vocabulary} tokens",
@@ -200,6 +205,7 @@ def main(
             "tolerance": tolerance,
             "probes": probes,
             "share": SHARE,
+            "deflate": deflate,
             "dtype": "float32",
         },
         "machine": machine(),

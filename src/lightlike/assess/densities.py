@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.operator import FisherOperator
+from lightlike.spectrum.beginning import State
 from lightlike.spectrum.density import Density
-from lightlike.spectrum.quadrature import Quadrature, State, check_targets, quadrature
+from lightlike.spectrum.quadrature import Quadrature, check_targets, quadrature
 
 
 def density(

@@ -69,7 +69,7 @@ def probing_route(root: Root, options: Quadrature) -> Route:
     each = 4.0 * root.cost().row_operations / max(1, problem.survey.rank)
     vectors = options.deflated + min(BLOCK, options.probes) * steps
     if options.distinct:
-        vectors = VECTORS
+        vectors = VECTORS + options.deflated
     return Route(
         "slq",
         products * each,

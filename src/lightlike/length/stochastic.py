@@ -18,8 +18,9 @@ from lightlike.length.description import DescriptionLength, KnownCounts
 from lightlike.length.gaussian import Expansion
 from lightlike.length.prior import Prior, ResolvedPrior
 from lightlike.metric.operator import FisherOperator, ScaledOperator
+from lightlike.spectrum.beginning import State
 from lightlike.spectrum.density import Density, Enclosed
-from lightlike.spectrum.quadrature import Quadrature, State, quadrature
+from lightlike.spectrum.quadrature import Quadrature, quadrature
 
 
 @dataclass(frozen=True, eq=False)

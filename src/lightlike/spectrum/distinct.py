@@ -172,7 +172,7 @@ def originals(measure: Measure, count: int, tolerance: float) -> Tensor:
     known = torch.nonzero(sharp & ~told.spurious)[:, 0]
     groups = _overlapping(told.values[known], told.reach[known])
     chosen: list[int] = []
-    for group in groups.unique().flip(0).tolist():
+    for group in sorted(set(groups.tolist()), reverse=True):
         members = known[groups == group]
         chosen.append(int(members[told.weights[members].argmax()]))
     return told.vectors[:, chosen[:count]]

@@ -114,7 +114,7 @@ def without(rows: Tensor, v: Tensor) -> Tensor:
 
 def _add(rows: Tensor, along: Tensor, v: Tensor) -> Tensor:
     """Add Xᵀ a to v (n,), in place."""
-    for part, piece in zip(rows.split(SLAB, 1), v.split(SLAB), strict=True):
+    for part, piece in zip(torch.split(rows, SLAB, 1), torch.split(v, SLAB), strict=True):
         piece.add_(along @ part.double())
     return v
 
@@ -122,7 +122,7 @@ def _add(rows: Tensor, along: Tensor, v: Tensor) -> Tensor:
 def _times(rows: Tensor, v: Tensor) -> Tensor:
     """X v, (k,), in float64."""
     found = torch.zeros(len(rows), dtype=torch.float64, device=v.device)
-    for part, piece in zip(rows.split(SLAB, 1), v.split(SLAB), strict=True):
+    for part, piece in zip(torch.split(rows, SLAB, 1), torch.split(v, SLAB), strict=True):
         found += part.double() @ piece
     return found.cpu()
 
@@ -131,9 +131,9 @@ def _orthonormal(rows: Tensor) -> Tensor:
     """An orthonormal basis of the rows, in their place; they are nearly so."""
     for _ in range(2):
         gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
-        for part in rows.split(SLAB, 1):
+        for part in torch.split(rows, SLAB, 1):
             gram += part.double() @ part.double().T
         L = torch.linalg.cholesky(gram)
-        for part in rows.split(SLAB, 1):
+        for part in torch.split(rows, SLAB, 1):
             part.copy_(torch.linalg.solve_triangular(L, part.double(), upper=False))
     return rows
