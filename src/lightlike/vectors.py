@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -97,9 +98,14 @@ def _fitting(
     return found
 
 
+def all_finite(found: Tensor) -> bool:
+    """Whether no entry is infinite or undefined; without a mask, unless large entries overflow."""
+    return math.isfinite(float(found.sum())) or bool(torch.isfinite(found).all())
+
+
 def check_finite(found: Tensor, name: str, kind: type[LightlikeError]) -> None:
     """Raise an error of some kind unless all entries are finite."""
-    if not bool(torch.isfinite(found).all()):
+    if not all_finite(found):
         wrong = int((~torch.isfinite(found)).sum())
         raise kind(
             f"{name} has {wrong:,} entries that are not finite.",

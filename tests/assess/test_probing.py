@@ -186,3 +186,23 @@ def test_densities_of_fisher_matrices_and_others(exact):
     assert estimate.bracket < 0.1 * estimate.stderr
     dense = ll.density(F.dense(), OPTIONS, scale=c, seed=2)
     assert dense.logdet(c).value == pytest.approx(estimate.value, rel=1e-9)
+
+
+def test_distinct_eigenvalues_without_a_basis(exact):
+    """Those of a spectrum without repeated ones are its largest, and the plan has fewer vectors."""
+    options = ll.Quadrature(probes=4, distinct=5)
+    found = measured(options, seed=5)
+    held = found.spectrum.eigenvalues
+    assert torch.allclose(held, exact.spectrum.eigenvalues[:5], atol=1e-8)
+    assert found.spectrum.eigenvalues.shape == (5,)
+    assert found.spectrum.kind == "estimated"
+    assert max(found.spectrum.errors) <= 1e-4 * float(held[0])
+    assert found.dimension.lower <= int(exact.dimension)
+    assert abs(found.length.total - exact.length.total) < 4 * found.length.stderr + 1e-3
+    assert "see a repeated one once" in str(found)
+    assert found.record["quadrature"]["found"] == 5
+    lean, full = (
+        ll.plan(network(), (X, Y), "categorical", method=method).memory
+        for method in (options, ll.Quadrature(probes=4))
+    )
+    assert lean < full

@@ -10,8 +10,9 @@ from torch import Tensor
 from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.control import control_of
 from lightlike.metric.operator import FisherOperator
+from lightlike.spectrum.beginning import State
 from lightlike.spectrum.density import Density
-from lightlike.spectrum.quadrature import Quadrature, State, check_targets, quadrature
+from lightlike.spectrum.quadrature import Quadrature, check_targets, quadrature
 
 
 def density(
@@ -52,7 +53,7 @@ def density(
         check_targets(options, scale, above)
         given = options or Quadrature()
         approximation = control_of(F.root, given, memory)
-        matrix = FisherOperator(F, given.probes * given.steps)
+        matrix = FisherOperator(F, given.most)
         if scale is None and above is None:
             scale = float(F.problem.survey.observations)
     found = quadrature(

@@ -18,8 +18,9 @@ from lightlike.metric.fisher import Fisher
 from lightlike.metric.kronecker.control import control_of
 from lightlike.metric.operator import FisherOperator
 from lightlike.problem.problem import Problem
-from lightlike.spectrum.density import Density, Enclosed
+from lightlike.spectrum.density import Density
 from lightlike.spectrum.eigenvalues import Eigenvalues
+from lightlike.spectrum.enclosed import Enclosed
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.probes import Operator, sphere
 from lightlike.spectrum.quadrature import Quadrature, quadrature
@@ -41,7 +42,7 @@ def measure_probes(options: Quadrature, setting: Setting) -> Parts:
     F, seed = setting.F, setting.seed
     iterations = setting.iterations(probing_route(F.root, options))
     memory = iterations.budget
-    operator = FisherOperator(F, options.probes * options.steps, memory // 2)
+    operator = FisherOperator(F, options.most, memory // 2)
     run = iterations.run("quadrature-scaled", prior=True)
     razor = stochastic_razor(
         operator, setting.prior, expand(F.problem), options,
@@ -75,11 +76,18 @@ def _notes(record: dict[str, Any]) -> list[str]:
     """What to keep in mind when reading estimates by quadrature."""
     complexity = record["estimates"]["complexity"]
     low, high = complexity["interval_90"]
+    told = (
+        f"{record['leading']:,} leading eigenvectors make up {complexity['top_share']:.0%} of it."
+    )
+    if record["distinct"]:
+        told = (
+            f"the {record['found']:,} largest distinct eigenvalues are known; steps that keep no "
+            "basis see a repeated one once."
+        )
     found = [
         f"Complexity from {record['probes']:,} random probes: 90 % interval {low:.4g} to "
         f"{high:.4g} nats, ± {0.5 * (complexity['upper'] - complexity['lower']):.1g} by "
-        f"quadrature; {record['leading']:,} leading eigenvectors make up "
-        f"{complexity['top_share']:.0%} of it.",
+        f"quadrature; {told}",
         "Of the rank there are only bounds; of the eigenvalues only the leading ones.",
     ]
     if (error := record["log_variance_stderr"]) is not None:
@@ -128,6 +136,10 @@ def _spectrum(density: Density, F: Fisher) -> Spectrum:
         float(m.gauss.nodes[m.gauss.weights > m.noise].max()) for m in density.probes if len(m)
     ]
     floor = max([0.0, *nodes])
+    if density.distinct is not None:
+        # Any other is no larger than the last, as far as the probes have seen.
+        values, errors = density.eigenvalues, density.residuals
+        floor = float(values[-1] + errors[-1]) if len(values) else 0.0
     shape = F.root.shape
     return Spectrum(
         Eigenvalues(
@@ -163,6 +175,7 @@ def _record(
     return {
         **asdict(options),
         "leading": len(density.leading),
+        "found": len(density.eigenvalues),
         "steps": list(density.steps),
         "most_steps": options.steps,
         "products": razor.density.products

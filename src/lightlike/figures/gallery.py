@@ -33,7 +33,8 @@ from lightlike.length.description import DescriptionLength
 from lightlike.length.noise import NoiseVariance
 from lightlike.length.prequential import PrequentialLength
 from lightlike.length.region import EffectiveDimension
-from lightlike.spectrum.density import Density, Enclosed
+from lightlike.spectrum.density import Density
+from lightlike.spectrum.enclosed import Enclosed
 from lightlike.spectrum.estimate import Estimate
 from lightlike.spectrum.inertia import Count
 from lightlike.spectrum.leading import Leading

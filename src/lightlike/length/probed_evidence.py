@@ -28,7 +28,8 @@ from lightlike.length.evidence import best_variance
 from lightlike.length.prior import Prior, ResolvedPrior
 from lightlike.length.priors import Isotropic
 from lightlike.problem.problem import Problem
-from lightlike.spectrum.density import Density, Enclosed
+from lightlike.spectrum.density import Density
+from lightlike.spectrum.enclosed import Enclosed
 
 # Standard error of log σ² up to which errors to first order are believed.
 LINEAR = 0.5

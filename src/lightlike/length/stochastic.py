@@ -26,8 +26,10 @@ from lightlike.length.probed_evidence import (
 )
 from lightlike.metric.kronecker.control import control_of
 from lightlike.metric.operator import FisherOperator, ScaledOperator
-from lightlike.spectrum.density import Density, Enclosed
-from lightlike.spectrum.quadrature import Quadrature, State, quadrature
+from lightlike.spectrum.beginning import State
+from lightlike.spectrum.density import Density
+from lightlike.spectrum.enclosed import Enclosed
+from lightlike.spectrum.quadrature import Quadrature, quadrature
 
 
 @dataclass(frozen=True, eq=False)

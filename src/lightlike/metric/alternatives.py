@@ -20,6 +20,9 @@ from lightlike.spectrum.routes import Route
 
 # Steps of a probe, and products of a displacement, that suffice more often than not.
 STEPS = 20
+# Steps for each of the distinct eigenvalues that suffice more often than not; vectors that steps
+# without a basis keep, with one that is made and one that is multiplied.
+SOUGHT, VECTORS = 8, 5
 # Products an eigenvalue, and besides, that suffice more often than not.
 EACH, CHECK = 6, 60
 
@@ -43,8 +46,11 @@ def estimates(root: Root, budget: float) -> list[Route]:
 def probing_route(root: Root, options: Quadrature) -> Route:
     """Stochastic quadrature, if the steps are as many as they often are."""
     steps = min(STEPS, options.steps, root.shape[1])
-    products = options.probes * (steps + 1) + 5 * options.deflate + STEPS
-    vectors = options.deflate + min(BLOCK, options.probes) * steps
+    products = options.probes * (steps + 1) + 5 * options.deflated + STEPS
+    products += min(SOUGHT * options.distinct, options.longest, root.shape[1])
+    vectors = options.deflated + min(BLOCK, options.probes) * steps
+    if options.distinct:
+        vectors = VECTORS + options.deflated
     operations, fixed, told = products * _product(root), root.cost().fixed_memory, ""
     if options.control is not None:
         control = approximation_route(root, Kronecker(options.control))

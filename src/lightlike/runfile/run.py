@@ -25,7 +25,10 @@ rotation = 0                            # leading directions to follow
 Methods with options, of which any may be left out; without a name they must tell which it is:
 
 { name = "lanczos", count = 20, tolerance = 1e-7, block = 1, chance = 1e-6, maximum = 3000 }
-{ name = "slq", probes = 16, steps = 200, deflate = 10, share = 0.05, block = 8 }
+{ name = "slq", probes = 16, steps = 200, deflate = 10, share = 0.05, block = 8,
+  control = "ekfac" }
+{ name = "slq", distinct = 50, tolerance = 1e-4, maximum = 2000 }  # without a basis
+{ name = "columns", share = 0.125, replicates = 8 }
 { name = "kronecker", form = "ekfac", sharing = "expand", small = 1024, largest = 8192,
   check = true }
 { name = "sketch", draws = 8, repetitions = 4, distribution = "normal" }

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightlike.errors import EstimateError
 from lightlike.spectrum.matrices import check_square
 from lightlike.spectrum.rounding import EPS
+from lightlike.vectors import all_finite
 
 
 class Operator:
@@ -38,14 +39,14 @@ class Operator:
         self.largest = 0.0
 
     def __matmul__(self, block: Tensor) -> Tensor:
-        """F X for a block (n, c), float64.
+        """F X for a vector (n,) or a block (n, c), float64.
 
         Raises:
             EstimateError: if the product is not finite.
         """
         found = torch.as_tensor(self.matrix @ block).to(self.device, torch.float64)
-        self.products += block.shape[1]
-        if not bool(torch.isfinite(found).all()):
+        self.products += 1 if block.ndim == 1 else block.shape[1]
+        if not all_finite(found):
             raise EstimateError(
                 "A product with the matrix has entries that are NaN or infinite.",
                 "Every number from it would be so too.",

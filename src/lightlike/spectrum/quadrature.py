@@ -23,21 +23,22 @@ from lightlike.numbers import (
     check_whole,
     is_finite,
 )
+from lightlike.spectrum.beginning import State, Steps, sought, taken_out
 from lightlike.spectrum.control import WORTH, Approximation, Control
 from lightlike.spectrum.density import Density
+from lightlike.spectrum.distinct import Distinct, distinct
 from lightlike.spectrum.memory import resolve_memory
 from lightlike.spectrum.probes import Operator, orthogonal, sphere
-from lightlike.spectrum.recurrence import Recurrence, leading
+from lightlike.spectrum.recurrence import Recurrence
+from lightlike.spectrum.sufficing import take_steps
+from lightlike.spectrum.threeterm import ThreeTerm
 from lightlike.spectrum.tridiagonal import Measure
 
-State = dict[str, Tensor]
-
-# Probes whose steps are taken side by side, if memory allows.
-BLOCK = 8
-# Stream of the vector that leading eigenvectors are sought from.
-START = 2**40
-# Steps after which what quadrature leaves open is looked at; then again after as many times more.
-FIRST, GROWTH = 4, 1.3
+# Leading eigenvectors that are taken out, and probes whose steps are taken side by side, if memory
+# allows.
+DEFLATE, BLOCK = 10, 8
+# Steps that distinct eigenvalues are sought by at most, and for each of them.
+SEEK, SEEK_EACH = 200, 40
 # Approximations of a Fisher matrix that take noise off sums over its eigenvalues.
 CONTROLS = ("ekfac", "kfac", "blocks")
 
@@ -53,7 +54,7 @@ class Quadrature:
         steps: Lanczos steps from each at most; they end when what quadrature leaves open is below a
             share of the standard error.
         deflate: Leading eigenvectors that are taken out first, as many as converge in four times as
-            many steps and 20.
+            many steps and 20; 10 unless given, or none with `distinct`.
         share: That share.
         block: Probes side by side; up to 8 unless given, as memory allows.
         control: "ekfac", "kfac" or "blocks": an approximation of a Fisher matrix whose own forms of
@@ -61,6 +62,12 @@ class Quadrature:
             rows, which is little where an observation has few; of small networks it saved a fifth
             to half of the variance. The slope is fitted, from eight probes or more, and the error
             is then known from them alone: intervals are Student's. None: the probes alone.
+        distinct: How many of the largest distinct eigenvalues to find. If it is not 0, steps keep
+            three vectors and no basis, of one probe at a time: what a basis would be too large for.
+            A repeated eigenvalue is then seen once. With `deflate`, so many vectors are kept beside
+            them, by steps that are taken twice: it mostly halves the steps that follow.
+        tolerance: Of those, relative to λ_1: they are known to that at least.
+        maximum: Steps of their search at most; 200 + 40 · distinct unless given.
 
     Raises:
         ChoiceError: if a number is out of range, or the control unknown.
@@ -68,15 +75,19 @@ class Quadrature:
 
     probes: int = 16
     steps: int = 200
-    deflate: int = 10
+    deflate: int | None = None
     share: float = 0.05
     block: int | None = None
     control: str | None = None
+    distinct: int = 0
+    tolerance: float = 1e-4
+    maximum: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("probes", 2), ("steps", 2), ("deflate", 0), ("block", 1)):
+        needed = ("probes", 2), ("steps", 2), ("distinct", 0)
+        for name, least in (*needed, ("deflate", 0), ("block", 1), ("maximum", 2)):
             value = getattr(self, name)
-            if name == "block" and value is None:
+            if value is None and (name, least) not in needed:
                 continue
             check_whole(name, value, least)
         if not is_finite(self.share) or not 0.0 < self.share <= 1.0:
@@ -89,6 +100,33 @@ class Quadrature:
                 "The slope between controls and values is fitted to them, and its noise added.",
                 f"Take {WORTH} or more, or no control.",
             )
+        if not is_finite(self.tolerance) or not 1e-13 <= self.tolerance < 1.0:
+            raise choice_error("tolerance", self.tolerance, ["a number from 1e-13 to below 1"])
+        if self.distinct and (self.block or 1) > 1:
+            raise ChoiceError(
+                f"distinct={self.distinct} goes with one vector at a time, not block={self.block}.",
+                "It is for vectors of which memory holds a few.",
+                "Leave block out; or leave distinct out, where a basis fits in memory.",
+            )
+
+    @property
+    def deflated(self) -> int:
+        """Leading eigenvectors to take out."""
+        if self.deflate is None:
+            return 0 if self.distinct else DEFLATE
+        return self.deflate
+
+    @property
+    def longest(self) -> int:
+        """Steps of a search for distinct eigenvalues at most, or of a probe."""
+        if not self.distinct:
+            return self.steps
+        return SEEK + SEEK_EACH * self.distinct if self.maximum is None else self.maximum
+
+    @property
+    def most(self) -> int:
+        """Products of all probes together at most, but for what is taken out."""
+        return self.probes * self.steps + (2 * self.longest if self.distinct else 0)
 
 
 def check_targets(options: object, scale: object, above: object) -> None:
@@ -155,16 +193,22 @@ def quadrature(
     operator = Operator(F)
     n = operator.size
     block = options.block or _block(n, options, memory)
-    settings = torch.tensor(
-        [n, options.probes, options.steps, options.deflate, seed, vectors is not None],
-        dtype=torch.int64,
-    )
-    targets = torch.tensor(
-        [options.share, math.nan if scale is None else scale, math.nan if above is None else above],
-        dtype=torch.float64,
-    )
+    if vectors is not None and options.distinct:
+        raise choice_error("vectors", "a tensor", ["None with Quadrature(distinct=...)"])
+    whole = n, options.probes, options.steps, options.deflated, options.distinct, options.longest
+    settings = torch.tensor([*whole, seed, vectors is not None], dtype=torch.int64)
+    given = options.share, options.tolerance, scale, above
+    targets = torch.tensor([math.nan if t is None else t for t in given], dtype=torch.float64)
     if state is None:
-        found = _taken_out(operator, options, seed, vectors, scale, above)
+
+        def take(run: Steps, mass: float) -> None:
+            take_steps(run, options, mass, scale, above)
+
+        if options.distinct and n:
+            sizes = options.distinct, options.deflated, options.tolerance, options.longest
+            found = sought(operator, *sizes, seed, take)
+        else:
+            found = taken_out(operator, options.deflated, seed, vectors, take)
         found |= {
             "settings": settings,
             "targets": targets,
@@ -184,8 +228,12 @@ def quadrature(
         indices = range(done, min(done + block, options.probes))
         starts = orthogonal(sphere(n, seed, indices, operator.device), Q)
         before = operator.products
-        run = Recurrence(operator, starts)
-        _take_steps(run, options, mass, scale, above)
+        run: Steps
+        if options.distinct:
+            run = ThreeTerm(operator, starts[:, 0])
+        else:
+            run = Recurrence(operator, starts)
+        take_steps(run, options, mass, scale, above)
         for index, measure in zip(indices, run.measures(), strict=True):
             found[f"probe.{index}.alphas"] = measure.alphas
             found[f"probe.{index}.betas"] = measure.betas
@@ -196,95 +244,36 @@ def quadrature(
     control = None
     if options.control is not None and approximation is not None and done:
         control = Control.of(approximation, found["vectors"], seed, done)
-    return _density(found, n, done, operator.precision, seed, control)
-
-
-def _take_steps(
-    run: Recurrence,
-    options: Quadrature,
-    mass: float,
-    scale: float | None,
-    above: float | None,
-) -> None:
-    """Steps until what is open of every vector is small beside chance.
-
-    Vectors that are taken out stand for one dimension each (mass 1) and are to be as sure as if
-    they did not, to a share of what they would leave to chance.
-    """
-    look = FIRST
-    while run.steps < options.steps and not run.finished:
-        run.advance()
-        if run.steps < look or (scale is None and above is None):
-            continue
-        look = max(look + 1, int(GROWTH * look))
-        if all(_suffices(m, options, mass, scale, above) for m in run.measures()):
-            return
-
-
-def _suffices(
-    measure: Measure, options: Quadrature, mass: float, scale: float | None, above: float | None
-) -> bool:
-    """Whether what is open of a probe is below the share of the standard error it foretells."""
-
-    def small(width: float, variance: float) -> bool:
-        stderr = math.sqrt(2.0 * variance / (mass + 2.0) / options.probes)
-        return 0.5 * width <= max(options.share * stderr, measure.noise * 1e-3)
-
-    if measure.exhausted:
-        return True
-    if scale is not None:
-        c = scale
-        low, high = measure.bounds(lambda t: torch.log1p(c * t))
-        if not small(high - low, measure.variance(lambda t: torch.log1p(c * t))):
-            return False
-    if above is not None:
-        low, high = measure.above(above)
-        middle = 0.5 * (low + high)
-        return small(high - low, middle * (1.0 - middle))
-    return True
-
-
-def _taken_out(
-    operator: Operator,
-    options: Quadrature,
-    seed: int,
-    vectors: Tensor | None,
-    scale: float | None,
-    above: float | None,
-) -> State:
-    n = operator.size
-    positive, measures = 0, []
-    Q = torch.zeros(n, 0, dtype=torch.float64)
-    if vectors is not None and vectors.shape[1]:
-        Q = torch.linalg.qr(vectors.to(operator.device, torch.float64))[0]
-        run = Recurrence(operator, Q)
-        _take_steps(run, options, 1.0, scale, above)
-        measures = run.measures()
-    elif options.deflate and n:
-        start = sphere(n, seed, range(START, START + 1), operator.device)[:, 0]
-        count = min(options.deflate, n)
-        found = leading(operator, start, count, min(n, 4 * count + 20))
-        Q, positive = found.vectors, found.positive
-        values, residuals = found.values.cpu(), found.residuals.cpu()
-        measures = [Measure(values[j : j + 1], residuals[j : j + 1]) for j in range(len(values))]
-    state = {"vectors": Q.cpu(), "positive": torch.tensor(positive)}
-    for j, measure in enumerate(measures):
-        state[f"leading.{j}.alphas"] = measure.alphas.clone()
-        state[f"leading.{j}.betas"] = measure.betas.clone()
-    return state
+    return _density(found, n, done, operator.precision, seed, options, control)
 
 
 def _density(
-    found: State, n: int, done: int, precision: float, seed: int, control: Control | None
+    found: State,
+    n: int,
+    done: int,
+    precision: float,
+    seed: int,
+    options: Quadrature,
+    control: Control | None,
 ) -> Density:
-    def measures(kind: str, count: int) -> list[Measure]:
-        names = [f"{kind}.{i}" for i in range(count)]
-        return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision) for m in names]
+    whole = not options.distinct
+    largest: Distinct | None = None
+
+    def measures(kind: str, count: int | None) -> list[Measure]:
+        names = [kind] if count is None else [f"{kind}.{i}" for i in range(count)]
+        return [Measure(found[f"{m}.alphas"], found[f"{m}.betas"], precision, whole) for m in names]
 
     taken, seen = measures("leading", found["vectors"].shape[1]), measures("probe", done)
     for measure in (*taken, *seen):
         _ = measure.gauss  # refuses what is not positive semi-definite, and is kept for the sums
+    if not whole:
+        searched = measures("search", None) if "search.alphas" in found else []
+        locked, coupling = found.get("locked"), float(found.get("coupling", 0.0))
+        largest = distinct(
+            [*searched, *seen], options.distinct, options.tolerance, locked, coupling
+        )
     return Density(
+        distinct=largest,
         size=n,
         leading=taken,
         probes=seen,
@@ -298,6 +287,8 @@ def _density(
 
 def _block(n: int, options: Quadrature, memory: int | float | str | None) -> int:
     """Probes side by side: their Krylov vectors are to fit in half the memory."""
+    if options.distinct:
+        return 1
     each = 8.0 * max(n, 1) * (min(options.steps, n) + 4)
     return max(1, min(BLOCK, options.probes, int(0.5 * resolve_memory(memory) / each)))
 

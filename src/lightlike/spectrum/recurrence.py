@@ -112,12 +112,17 @@ class Recurrence:
         off = (coefficients[:, :m] - expected).abs().amax(1)
         scale = self.scale.clamp_min(max(1e-300, REMAINS * self.operator.largest))
         worst = float((off / scale)[self.live].max()) if self.live.any() else 0.0
-        if worst > ASYMMETRY:
-            raise EstimateError(
-                f"The matrix is not symmetric: ⟨v, F w⟩ and ⟨F v, w⟩ differ by {worst:.2g} of it.",
-                "Lanczos steps are of symmetric matrices.",
-                "Symmetrise it, or look for products that change from one call to the next.",
-            )
+        asymmetric(worst, ASYMMETRY)
+
+
+def asymmetric(off: float, allowed: float) -> None:
+    """Raise an EstimateError if a matrix is off symmetry by more than is allowed of its size."""
+    if off > allowed:
+        raise EstimateError(
+            f"The matrix is not symmetric: ⟨v, F w⟩ and ⟨F v, w⟩ differ by {off:.2g} of it.",
+            "Lanczos steps are of symmetric matrices.",
+            "Symmetrise it, or look for products that change from one call to the next.",
+        )
 
 
 @dataclass(frozen=True, eq=False)

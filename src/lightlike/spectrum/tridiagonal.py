@@ -53,11 +53,14 @@ class Measure:
         betas: (m,): off-diagonal of T_m, and last the norm of what the next step would start from;
             0 there if the steps know all of the measure.
         precision: Rounding unit of the products they come from.
+        orthogonal: Whether the steps were orthogonalised against all earlier ones; if not, T_m
+            has copies of eigenvalues.
     """
 
     alphas: Tensor
     betas: Tensor
     precision: float = EPS
+    orthogonal: bool = True
 
     def __len__(self) -> int:
         return len(self.alphas)

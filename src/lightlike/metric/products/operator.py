@@ -80,6 +80,11 @@ class Products:
         return torch.float64
 
     @property
+    def precision(self) -> float:
+        """Rounding unit of what the model is evaluated and differentiated in."""
+        return torch.finfo(self.problem.dtype).eps
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self._root.device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -25,6 +26,8 @@ from lightlike.metric.products.ways import ROWS, WAYS, RefusedError, Way
 from lightlike.problem.batch import Batch
 from lightlike.problem.problem import Problem
 
+# Largest entries from here to its inverse have squares that any float holds.
+SMALL = 1e-15
 # How far ⟨c, J v⟩ may be from ⟨Jᵀc, v⟩, relative to |c| |J v|: rounding stays well below.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
@@ -204,6 +207,8 @@ class Supply:
 
 
 def norm(t: Tensor) -> float:
-    """‖t‖ in units of the largest entry, whose square may be too small for a float."""
-    unit = float(t.abs().max()) if t.numel() else 0.0
+    """‖t‖; in units of the largest entry where squares may be too small or large for a float."""
+    unit = float(torch.linalg.vector_norm(t, math.inf)) if t.numel() else 0.0
+    if SMALL < unit < 1.0 / SMALL:
+        return float(torch.linalg.vector_norm(t))
     return unit * float((t / unit).norm()) if unit else 0.0
