@@ -55,11 +55,17 @@ class LeadingParts:
     ways: Sequence[str]
 
 
+def leading_products(root: Root, options: Lanczos) -> int:
+    """Products with Î, if the search takes as many as it often does."""
+    count = min(options.count, root.shape[1])
+    return min(OFTEN * count + CHECK, 2 * root.shape[1]) + count + STEPS
+
+
 def leading_route(root: Root, options: Lanczos) -> Route:
     """The search as a route, if it takes as many products as it often does."""
     problem, cost = root.problem, root.cost()
     count = min(options.count, root.shape[1])
-    products = min(OFTEN * count + CHECK, 2 * root.shape[1]) + count + STEPS
+    products = leading_products(root, options)
     # Of an observation's rows one takes a backward pass; a product about four.
     each = 4.0 * cost.row_operations / max(1, problem.survey.rank)
     vectors = min(root.shape[1], max(ROOM * count, LEAST_ROOM)) + 2 * count

@@ -56,11 +56,21 @@ class ProbedParts:
     record: dict[str, Any]
 
 
+def probing_products(root: Root, options: Quadrature) -> int:
+    """Products with Î, if the steps are as many as they often are.
+
+    Those of each probe and one for the traces of layers, those of the leading vectors, and those of
+    the displacement.
+    """
+    steps = min(OFTEN, options.steps, root.shape[1])
+    return options.probes * (steps + 1) + 5 * options.deflate + OFTEN
+
+
 def probing_route(root: Root, options: Quadrature) -> Route:
     """The quadrature as a route, if the steps are as many as they often are."""
     problem = root.problem
     steps = min(OFTEN, options.steps, root.shape[1])
-    products = options.probes * (steps + 1) + 5 * options.deflate + OFTEN
+    products = probing_products(root, options)
     # Of an observation's rows one takes a backward pass; a product about four.
     each = 4.0 * root.cost().row_operations / max(1, problem.survey.rank)
     vectors = options.deflate + min(BLOCK, options.probes) * steps
