@@ -70,7 +70,8 @@ def _sketches(passes: Passes, options: Sketch, budget: float) -> Iterator[Stage]
             drawn = survey.observations * (GENERATOR + NUMBER * count * survey.width)
             seconds += options.repetitions * (taken + drawn)
             size = max(size, inner.memory)
-    yield Stage("sketches", seconds, size - passes.root.cost(budget).fixed_memory)
+    # The route's memory is that of the larger one.
+    yield Stage("sketches", seconds, max(0.0, size - route.memory))
 
 
 def _sketch(passes: Passes, draws: int, route: Route, budget: float) -> float:
@@ -94,7 +95,7 @@ def _approximation(passes: Passes, options: Kronecker, budget: float) -> Iterato
     seconds = sum(rates.eigenvectors(size) for size in sizes)
     seconds += rates.operations(2.0 * rows * sum(float(size) ** 2 for size in sizes))
     seconds += passes.rows * (2 if options.form == "ekfac" else 1)
-    yield Stage("blocks", seconds, 0.0)
+    yield Stage("blocks", seconds, passes.flight(root.units))
     if not (affordable(root, options, budget) if options.check is None else options.check):
         return
     left = rows <= columns

@@ -7,15 +7,14 @@ the number of such parts; the stages are those of `lightlike.assess.stages`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lightlike.assess.layers import SMALL, layer_operations, worth_ranking
+from lightlike.assess.layers import SHARE, SMALL, layer_operations, worth_ranking
 from lightlike.assess.passes import Passes
-from lightlike.assess.stages import SHARE as PROJECTED
 from lightlike.assess.stages import VECTORS
 from lightlike.geometry.saturation import steps
-from lightlike.metric.footprint import strip_memory
+from lightlike.metric.footprint import model_memory, strip_memory
 from lightlike.metric.root import SLAB, Root
 from lightlike.spectrum.rounding import EPS
 from lightlike.spectrum.routes import EIGENVALUE_WEIGHT, SVD_WEIGHT, Route, routes
@@ -93,6 +92,12 @@ def exact_stages(passes: Passes, route: Route, asked: Asked, budget: float) -> I
         yield _saturated(passes, left=left, method=route.method)
 
 
+def peak(root: Root, route: Route, stages: Sequence[Stage]) -> float:
+    """Bytes of a measurement; what an estimate keeps is there in every stage."""
+    largest = max(stage.bytes for stage in stages)
+    return model_memory(root.sweep) + largest if route.exact else route.memory + largest
+
+
 def settled(root: Root, route: Route, asked: Asked) -> Asked:
     """What an exact measurement takes in of what is only taken in if it is cheap."""
     layers, projections = asked.layers, asked.projections
@@ -112,7 +117,7 @@ def cheap_projections(root: Root, route: Route) -> bool:
         return False
     size = float(root.shape[0] if route.method == "gram" else root.shape[1])
     needed = EIGENVALUE_WEIGHT * VECTORS * size**3 + 2 * root.cost().row_operations
-    return needed <= max(SMALL, PROJECTED * route.operations)
+    return needed <= max(SMALL, SHARE * route.operations)
 
 
 def setup_seconds(passes: Passes) -> float:

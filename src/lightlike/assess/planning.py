@@ -11,7 +11,7 @@ from torch import nn
 
 from lightlike.assess.accounts import check_accounts
 from lightlike.assess.estimating import Options, estimate_stages
-from lightlike.assess.exacting import Asked, Stage, exact_stages, settled
+from lightlike.assess.exacting import Asked, Stage, exact_stages, peak, settled
 from lightlike.assess.leading import leading_route
 from lightlike.assess.parts import Method, check_method, is_exact
 from lightlike.assess.passes import Passes
@@ -19,7 +19,6 @@ from lightlike.assess.probing import probing_route
 from lightlike.meter import format_seconds
 from lightlike.metric.drawing import sketch_route, sketch_that_fits
 from lightlike.metric.fisher import Fisher, fisher
-from lightlike.metric.footprint import model_memory
 from lightlike.metric.kronecker.cost import approximation_route
 from lightlike.metric.kronecker.options import Kronecker, as_kronecker
 from lightlike.metric.root import Root
@@ -35,7 +34,7 @@ from lightlike.spectrum.sketch import as_sketch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Alternatives that are told, and observations that count as any number of them.
+# Alternatives that are told, and any number of observations.
 ALTERNATIVES, ANY = 3, 10**12
 # What the answer of a route is worth that does not take every row.
 WORTH = {
@@ -257,7 +256,7 @@ def plan_for(
     return Plan(
         method=chosen.method,
         exact=chosen.exact and F.problem.dtype == torch.float64,
-        memory=model_memory(root.sweep) + max(stage.bytes for stage in stages),
+        memory=peak(root, chosen, stages),
         seconds=sum(stage.seconds for stage in stages),
         reason=chosen.reason,
         alternatives=tuple(others[:ALTERNATIVES]),
