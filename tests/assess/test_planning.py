@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 import lightlike as ll
-from lightlike.assess import passes, planning
-from lightlike.assess.planning import format_seconds, product_rate
+from lightlike.assess import passes, rates
+from lightlike.assess.passes import Passes, Plain, Product
+from lightlike.assess.rates import Rates
 from lightlike.errors import CapacityError, ChoiceError, LightlikeError
+from lightlike.geometry.saturation import steps
+from lightlike.meter import format_seconds
 from lightlike.metric.alternatives import estimates
 
 
@@ -55,12 +58,13 @@ def test_a_tight_budget_changes_the_route_of_both():
     assert {plans.method, *(r.method for r in exact)} == {"gram", "metric", "svd"}
     assert [r.operations for r in exact] == sorted(r.operations for r in exact)
     assert (estimate.method, estimate.exact) == ("kronecker", False)
-    needs = {r.method: r.memory for r in exact} | {plans.method: plans.memory}
+    chosen = ll.plan(*case, method="gram", memory=10**9).alternatives[0]
+    assert chosen.method == plans.method
+    needs = {r.method: r.memory for r in [*exact, chosen]}
     for budget in sorted(needs.values()):
-        p = ll.plan(*case, memory=budget + 1)
+        p = ll.plan(*case, memory=budget + 1, layers=False)
         m = ll.measure(*case, memory=budget + 1, progress=False, layers=False)
         assert p.method == m.record["method"]
-        assert p.memory <= budget + 1
 
 
 @pytest.mark.parametrize("method", ["auto", "gram", "metric", "svd"])
@@ -129,58 +133,145 @@ def test_three_alternatives_that_fit_and_are_exact_first(method):
     assert all(r["seconds"] > 0 and r["memory"] > 0 for r in records)
 
 
-def test_time_is_operations_over_the_rate(monkeypatch):
-    case = problem(90, (4, 6, 3))  # K = 180, D = 51
-    times = {}
-    for rate in (1e6, 1e9):
-        monkeypatch.setattr(planning, "product_rate", lambda _, rate=rate: rate)
-        monkeypatch.setattr(planning, "pass_seconds", lambda _: 0.0)
-        times[rate] = ll.plan(*case, method="metric", memory="1 GB")
-    slow, fast = times[1e6], times[1e9]
-    assert slow.seconds == pytest.approx(1000 * fast.seconds, rel=1e-12)
-    assert slow.rate == 1e6
-    # The product alone takes 2 K D², and the time cannot be less; its eigenvalues are told too.
-    K, D = 180, 51
-    product, eigenvalues = 2 * K * D**2, 4 * 4 / 3 * D**3
-    assert slow.seconds > (product + eigenvalues) / 1e6
-    ranks = sum(2 * K * d**2 + 4 * 4 / 3 * d**3 for d in (30, 21))
-    rows = 6 * K * D
-    # Rows are written out for the matrix, and once for the columns of each layer.
-    expected = product + eigenvalues + D**3 / 3 + rows + ranks + rows
-    assert slow.seconds == pytest.approx(expected / 1e6, rel=1e-9)
-    assert slow.time_of(slow.alternatives[0]) > slow.alternatives[0].operations / 1e6
+RATE = 1e9
+SLOW = Rates(
+    product=RATE, memory=1e30, touch=1e30, hashing=1e30, values=0.0, vectors=0.0, singular=0.0,
+    cholesky=RATE,
+)  # fmt: skip
 
 
-def test_rows_are_back_propagated_for_the_route_the_length_and_each_layer(monkeypatch):
-    monkeypatch.setattr(planning, "product_rate", lambda _: 1e30)
-    monkeypatch.setattr(planning, "pass_seconds", lambda _: 3.0)
+@pytest.fixture
+def counted(monkeypatch):
+    """Passes without time, so that only operations are left; set what passes take by name."""
+    found = {"rows": 0.0, "forward": 0.0, "backward": 0.0, "product": 0.0}
+    monkeypatch.setattr(passes, "rates", lambda _: SLOW)
+    plain = property(lambda _: Plain(found["forward"], found["backward"]))
+    product = property(lambda _: Product(found["product"], 0.0, 0))
+    monkeypatch.setattr(Passes, "plain", plain)
+    monkeypatch.setattr(Passes, "rows", property(lambda _: found["rows"]))
+    monkeypatch.setattr(Passes, "tile", None)
+    layers = property(
+        lambda self: dict.fromkeys(self.root.problem.selection.layers(), found["rows"])
+    )
+    monkeypatch.setattr(Passes, "layers", layers)
+    for name in ("product", "foreseen"):
+        monkeypatch.setattr(Passes, name, product)
+    return found
+
+
+@pytest.mark.usefixtures("counted")
+def test_operations_of_every_stage_are_those_of_textbooks():
+    case = problem(30, (4, 20, 3))  # K = 60, D = 163
+    K, D = 60, 163
+    p = ll.plan(*case, method="gram", memory="1 GB", layers=False)
+    # K² inner products of rows: over units the numbers that the gradients at their outputs have.
+    product, values, factorisation = K**2 * (20 + 3), 2 / 3 * K**3, K**3 / 3
+    assert p.stages["Gram matrix"] == pytest.approx(product / RATE, rel=1e-9)
+    assert p.stages["eigenvalues"] == pytest.approx(values / RATE, rel=1e-9)
+    assert p.stages["length"] == pytest.approx(factorisation / RATE, rel=1e-9)
+    assert p.seconds == pytest.approx(sum(p.stages.values()), rel=1e-12)
+    assert "layers" not in p.stages
+    p = ll.plan(*case, method="metric", memory="1 GB", layers=False, projections=False)
+    assert p.stages["Fisher matrix"] == pytest.approx(K * D**2 / RATE, rel=1e-9)
+    assert p.stages["eigenvalues"] == pytest.approx(2 / 3 * D**3 / RATE, rel=1e-9)
+    # There are more parameters than rows: K eigenvalues are told from zero, or rows are.
+    assert "refinement" not in p.stages
+    p = ll.plan(*case, method="svd", memory="1 GB", layers=False)
+    bidiagonal, compression = 4 / 3 * K**3, 2 * D * K**2 - 2 / 3 * K**3
+    assert p.stages["singular values"] == pytest.approx((bidiagonal + compression) / RATE, rel=1e-9)
+
+
+def test_rows_are_back_propagated_for_the_route_the_length_and_each_layer(counted):
     case = problem(90, (4, 6, 3))
-    assert ll.plan(*case, memory="1 GB").seconds == pytest.approx(3.0 * (1 + 1 + 2))
+    counted["rows"] = 3.0
+    p = ll.plan(*case, method="gram", memory="1 GB")
+    assert {"layers", "projections"} <= p.stages.keys()
+    # The matrix, the length, the projections; for each of two layers, whose columns are fewer than
+    # rows, its matrix, and three products with its columns to look at small eigenvalues.
+    assert p.stages["Gram matrix"] == pytest.approx(3.0, rel=1e-3)
+    assert p.stages["length"] == pytest.approx(3.0, rel=1e-2)
+    assert p.stages["projections"] == pytest.approx(3.0, rel=1e-2)
+    assert p.stages["layers"] == pytest.approx(2 * 4 * 3.0, rel=1e-2)
+
+
+@pytest.mark.usefixtures("counted")
+def test_refinement_is_planned_where_there_are_more_rows_than_parameters():
+    case = problem(90, (4, 6, 3))  # K = 180, D = 51
+    assert "refinement" in ll.plan(*case, method="metric", memory="1 GB").stages
+    assert "refinement" in ll.plan(*case, method="gram", memory="1 GB").stages
+
+
+def test_iterations_take_their_usual_number_of_products(counted):
+    counted["product"] = 2.0
+    case = problem(90, (4, 6, 3))
+    # 16 probes of 20 steps and one more for the traces, 10 leading vectors, 20 for displacement.
     p = ll.plan(*case, method="slq", memory="1 GB")
-    # 16 probes of 21 products, 10 leading vectors, 20 for the displacement; four passes of one row
-    # where an observation has two.
-    products = 16 * 21 + 5 * 10 + 20
-    assert p.seconds == pytest.approx(3.0 * 4 * products / 2)
+    assert p.stages["products"] == pytest.approx(2.0 * (16 * 21 + 5 * 10 + 20))
+    p = ll.plan(*case, method=ll.Lanczos(count=3), memory="1 GB")
+    assert p.stages["products"] == pytest.approx(2.0 * (6 * 3 + 60 + 3 + 20))
+    for method in ("kronecker", "sketch"):
+        found = ll.plan(*problem(60, (4, 6, 5)), method=method, memory="1 GB").stages
+        assert found["products"] == pytest.approx(2.0 * 20)
 
 
-def test_a_pass_is_timed_by_one_backward_pass_of_the_first_batch(monkeypatch):
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize("option", ["explain", "saturation", "layers", "projections"])
+def test_what_is_asked_for_besides_is_a_stage_of_its_own(option):
+    case = problem(30, (4, 60, 3))
+    none = dict.fromkeys(("layers", "projections"), False)
+    without = ll.plan(*case, memory="1 GB", **none)
+    p = ll.plan(*case, memory="1 GB", **none | {option: True})
+    assert p.stages.keys() - without.stages.keys() == {option}
+    assert p.seconds == pytest.approx(without.seconds + p.stages[option], rel=1e-9)
+    assert p.memory >= without.memory
+
+
+@pytest.mark.usefixtures("counted")
+def test_saturation_takes_eigenvalues_of_every_size():
+    case = problem(64, (4, 90, 3))
+    p = ll.plan(*case, method="gram", memory="1 GB", saturation=True, layers=False)
+    sizes = steps(64)
+    assert sizes[0] == 1
+    assert sizes[-1] == 64
+    halves = [55, 60, 62, 63, 64]  # between 45 and 64, towards 64
+    expected = sum(2 / 3 * (2 * n) ** 3 for n in sizes[:-1] + halves)
+    assert p.stages["saturation"] == pytest.approx(expected / RATE, rel=0.05)
+
+
+@pytest.mark.parametrize("option", ["explain", "saturation"])
+def test_plan_refuses_what_measure_refuses(option):
+    case = problem(30, (4, 6, 3))
+    for call in (ll.plan, ll.measure):
+        with pytest.raises(ChoiceError):
+            call(*case, method="slq", **{option: True})
+
+
+def test_a_pass_is_timed_by_a_part_of_the_first_batch():
     model, _, likelihood = problem(1, (4, 6, 3))
     batches = [(torch.randn(n, 4), torch.arange(n) % 3) for n in (10, 10, 5)]
     F = ll.fisher(model, batches, likelihood)
-    clock = iter([5.0, 5.5])
-    monkeypatch.setattr(passes.time, "perf_counter", lambda: next(clock))
-    # Half a second for ten samples: 1.25 for all 25 of them, for each of their two rows.
-    assert passes.pass_seconds(F.root) == pytest.approx(2 * 1.25)
+    found = Passes(F.root)
+    # Ten of 25 samples.
+    assert found.batches == 2.5
+    trial = found._trial
+    assert found.rows == pytest.approx(2.5 * (trial.fixed + trial.rows))
+    assert found.fewer(25) == pytest.approx(2.5 * (trial.fixed + trial.rows / 2))
+    # Of the layers 4 → 6 and 6 → 3, six and three gradients at the outputs of each row.
+    assert list(trial.bytes.values()) == pytest.approx([8 * 6, 8 * 3])
+    assert found.layers.keys() == F.root.problem.selection.layers().keys()
 
 
-def test_the_rate_is_measured_once(monkeypatch):
-    product_rate.cache_clear()
-    clock, reads = iter(range(100)), []
-    monkeypatch.setattr(planning.time, "perf_counter", lambda: reads.append(0) or next(clock))
-    assert product_rate(torch.device("cpu"), 16) == 2 * 16**3
-    assert product_rate(torch.device("cpu"), 16) == 2 * 16**3
-    assert len(reads) == 6
-    product_rate.cache_clear()
+def test_rates_are_measured_once_for_a_number_of_threads(monkeypatch):
+    rates._measured.cache_clear()
+    clock, reads = iter(range(1000)), []
+    monkeypatch.setattr(rates.time, "perf_counter", lambda: reads.append(0) or next(clock))
+    device = torch.device("cpu")
+    assert rates.rates(device).product == 2 * rates.PRODUCT**3
+    assert rates.rates(device).touch == rates.TOUCHED
+    first = len(reads)
+    assert rates.rates(device) is rates.rates(device)
+    assert len(reads) == first
+    rates._measured.cache_clear()
 
 
 @pytest.mark.parametrize("memory", ["4 MB", "16 MB"])
@@ -213,8 +304,12 @@ def test_durations(seconds, text):
     assert format_seconds(seconds) == text
 
 
-def test_rate_of_this_machine_is_plausible():
-    assert 1e7 < product_rate(torch.device("cpu"), 128) < 1e15
+def test_rates_of_this_machine_are_plausible():
+    found = rates.rates(torch.device("cpu"))
+    assert 1e7 < found.product < 1e15
+    assert 1e6 < found.memory < 1e14
+    assert found.eigenvectors(100) > found.eigenvalues(100) > 0
+    assert found.singular_values(200, 100) > found.singular_values(100, 100) > 0
 
 
 def test_planning_leaves_the_model_alone():

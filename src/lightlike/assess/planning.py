@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from lightlike.assess.layers import layer_operations, worth_ranking
+from lightlike.assess.accounts import check_accounts
+from lightlike.assess.estimating import Options, estimate_stages
+from lightlike.assess.exacting import Asked, Stage, exact_stages, largest_exact, peak, settled
 from lightlike.assess.parts import Method, check_method, is_exact
-from lightlike.assess.passes import pass_seconds
+from lightlike.assess.passes import Passes
 from lightlike.meter import format_seconds
 from lightlike.metric.alternatives import (
     estimates,
@@ -39,8 +39,8 @@ from lightlike.spectrum.sketch import as_sketch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Alternatives that are told, and observations that count as any number of them.
-ALTERNATIVES, ANY = 3, 10**12
+# Alternatives that are told.
+ALTERNATIVES = 3
 # What the answer of a route is worth that does not take every row.
 WORTH = {
     "sketch": "estimated",
@@ -49,6 +49,14 @@ WORTH = {
     "kronecker": "approximate",
     "lanczos": "certain bounds",
 }
+# What each of those takes a method for.
+ESTIMATES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("sketch", as_sketch),
+    ("kronecker", as_kronecker),
+    ("slq", as_quadrature),
+    ("lanczos", as_lanczos),
+    ("columns", as_columns),
+)
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,10 @@ class Plan(Result):
             "columns".
         exact: Whether the result would be exact: from every whitened row L_iᵀ J_i, all routes but
             the sketch and approximations, and in float64.
-        memory: Peak bytes, estimated.
-        seconds: Time of the whole measurement, estimated from its operations, this machine's
-            matrix-product rate, and one timed backward pass.
+        memory: Peak bytes of the whole measurement, estimated; its route alone may take less, and
+            that decides whether it fits.
+        seconds: Time of the whole measurement: counts of operations and bytes over this machine's
+            rates, and parts of passes over the data that were timed.
         reason: What it would do, with the sizes.
         alternatives: Three other routes at most: those that fit before those that do not, exact
             ones before estimates, then the cheapest first.
@@ -91,10 +100,8 @@ class Plan(Result):
         dtype: "float64" or "float32".
         layers: How the inner products of each layer's rows would be made on the Gram route, with
             their share of its operations, in the order of the model.
-        beside: Operations of an exact measurement beside those of its route: the length, and ranks
-            of layers where they are cheap.
-        passes: How often an exact measurement back-propagates all rows.
-        pass_seconds: How long that takes once, by one backward pass of the first batch.
+        stages: Seconds of each stage of the measurement, in order.
+        times: Seconds of a measurement by each of the alternatives.
         largest: Most observations of this kind that an exact route would fit in the budget, None if
             any number would.
     """
@@ -112,22 +119,13 @@ class Plan(Result):
     rate: float
     dtype: str = "float64"
     layers: tuple[LayerPlan, ...] = ()
-    beside: float = 0.0
-    passes: int = 2
-    pass_seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    times: tuple[float, ...] = ()
     largest: int | None = None
 
     def time_of(self, route: Route) -> float:
-        """Seconds of a measurement by a route, estimated."""
-        if route.exact:
-            operations, passes = route.operations + self.beside, float(self.passes)
-        elif route.method == "slq":
-            # Products with the Fisher matrix are passes alone, in operations of the rows.
-            operations = 0.0
-            passes = route.operations / row_operations(self.rows, self.parameters)
-        else:
-            operations, passes = route.operations, 2.0 if route.method == "kronecker" else 1.0
-        return operations / self.rate + passes * self.pass_seconds
+        """Seconds of a measurement by an alternative."""
+        return self.times[self.alternatives.index(route)]
 
     def plot(self, ax: Any = None) -> Figure:
         """Memory of each route, under what may be used, as a figure.
@@ -201,26 +199,51 @@ def plan(
     method: Method = "auto",
     memory: int | float | str | None = None,
     dtype: str | torch.dtype = "float64",
+    layers: bool | None = None,
+    explain: bool = False,
+    saturation: bool = False,
+    projections: bool | None = None,
 ) -> Plan:
     """What `measure` would do with these arguments: route, exactness, memory and time.
 
-    Evaluates the model once on all data and once backwards on the first batch, and times one matrix
-    product; nothing large is allocated.
+    Evaluates the model once on all data. Times some passes of the first batch with few rows an
+    observation, one tile of inner products, and products and decompositions of small matrices;
+    nothing large is allocated. What only the numbers can tell is not in it: eigenvalues of A Aᵀ
+    that rounding hides take longer, and of iterations the usual number is assumed.
+
+    Args:
+        model: As of `lightlike.measure`, like all that follow.
+        data: Inputs and labels.
+        likelihood: Its name or an object.
+        parameters: Which.
+        method: The route.
+        memory: What may be used.
+        dtype: Of the passes.
+        layers: Whether to measure the dimension of each layer.
+        explain: Whether to name the sources of null directions.
+        saturation: Whether to follow the dimension against observations.
+        projections: Whether to keep what re-analysis needs.
 
     Raises:
         CapacityError: if no exact route fits; it names the sizes, the largest number of
             observations that would fit, and the ways out.
+        ChoiceError: for an option that `measure` would refuse.
     """
-    return plan_for(fisher(model, data, likelihood, parameters, dtype=dtype), method, memory)
+    F = fisher(model, data, likelihood, parameters, dtype=dtype)
+    return plan_for(F, method, memory, Asked(layers, explain, saturation, projections))
 
 
-def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Plan:
-    """The plan for a Fisher matrix.
+def plan_for(
+    F: Fisher, method: Method, memory: int | float | str | None, asked: Asked | None = None
+) -> Plan:
+    """The plan for a Fisher matrix, and what is asked for besides the method.
 
     Raises:
-        CapacityError: as `plan`.
+        CapacityError, ChoiceError: as `plan`.
     """
     check_method(method)
+    asked = asked or Asked()
+    check_accounts(F, exact=is_exact(method), explain=asked.explain, saturation=asked.saturation)
     root = F.root
     budget = resolve_memory(memory)
     rows, columns = root.shape
@@ -235,27 +258,47 @@ def plan_for(F: Fisher, method: Method, memory: int | float | str | None) -> Pla
         inexact = [r for r in estimates(root, budget) if r.method != chosen.method]
     others = [r for r in (*exact, *inexact) if r is not chosen]
     others.sort(key=lambda r: (not r.fits(budget), not r.exact, r.operations))
-    beside, passes = work_beside(root, chosen)
-    found = Plan(
+    passes, options = Passes(root), _options(method)
+    if chosen.exact:
+        asked = settled(root, chosen, asked)
+    stages = stages_of(passes, chosen, options, asked, budget, timed=True)
+    return Plan(
         method=chosen.method,
         exact=chosen.exact and F.problem.dtype == torch.float64,
-        memory=chosen.memory,
-        seconds=0.0,
+        memory=peak(root, chosen, stages),
+        seconds=sum(stage.seconds for stage in stages),
         reason=chosen.reason,
         alternatives=tuple(others[:ALTERNATIVES]),
         parameters=columns,
         observations=F.problem.survey.observations,
         rows=rows,
         budget=budget,
-        rate=product_rate(root.device),
+        rate=passes.rates.product,
         dtype=name_of(F.problem.dtype),
         layers=layer_plans(root),
-        beside=beside,
-        passes=passes,
-        pass_seconds=pass_seconds(root),
+        stages={stage.name: stage.seconds for stage in stages},
+        times=tuple(
+            sum(s.seconds for s in stages_of(passes, r, options, asked, budget, timed=False))
+            for r in others[:ALTERNATIVES]
+        ),
         largest=largest,
     )
-    return replace(found, seconds=found.time_of(chosen))
+
+
+def stages_of(
+    passes: Passes,
+    route: Route,
+    options: dict[str, Options],
+    asked: Asked,
+    budget: float,
+    *,
+    timed: bool,
+) -> list[Stage]:
+    """The stages of a measurement by a route; whether a product with Î is timed for it."""
+    if route.exact:
+        return list(exact_stages(passes, route, asked, budget))
+    product = passes.product if timed else passes.foreseen
+    return list(estimate_stages(passes, options[route.method], product, budget))
 
 
 def asked_route(root: Root, method: Method, budget: int) -> Route:
@@ -271,42 +314,9 @@ def asked_route(root: Root, method: Method, budget: int) -> Route:
     return probing_route(root, as_quadrature(method) or Quadrature())
 
 
-def work_beside(root: Root, route: Route) -> tuple[float, int]:
-    """Operations of an exact measurement that are not its route's, and passes over the rows."""
-    layers = root.problem.selection.layers()
-    ranks = layer_operations(root.of_layer(name) for name in layers)
-    ranked = worth_ranking(ranks, route.operations)
-    # A factorisation gives the length; its products with A take rows anew, as each layer does.
-    length = min(root.shape) ** 3 / 3
-    return length + (ranks if ranked else 0.0), 2 + (len(layers) if ranked else 0)
-
-
-def row_operations(rows: int, columns: int) -> float:
-    """Operations that routes count for writing out A."""
-    return 6.0 * rows * columns
-
-
-def largest_exact(root: Root, budget: float, method: str = "auto") -> int | None:
-    """Most observations that an exact route, or one of them, fits; None if any number do.
-
-    They have as many rows each as the present ones, and come in batches of the same size.
-    """
-    rank, columns = root.problem.survey.rank, root.shape[1]
-
-    def fits(observations: int) -> bool:
-        rows = observations * rank
-        found = routes(rows, columns, root.cost(budget, rows))
-        return any(r.fits(budget) for r in found if method in ("auto", r.method))
-
-    if fits(ANY):
-        return None
-    low, high = 0, 1
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+def _options(method: Method) -> dict[str, Options]:
+    """The options of each estimate: those that a method means, or the defaults."""
+    return {name: found(method) or found(name) for name, found in ESTIMATES}
 
 
 def layer_plans(root: Root) -> tuple[LayerPlan, ...]:
@@ -316,18 +326,3 @@ def layer_plans(root: Root) -> tuple[LayerPlan, ...]:
         LayerPlan(unit.names, unit.order, unit.pair_operations / total, unit.aligned)
         for unit in root.units
     )
-
-
-@cache
-def product_rate(device: torch.device, size: int = 768) -> float:
-    """Float64 operations a second of a matrix product on a device, the best of three tries.
-
-    Measured once in a process, in less than a tenth of a second on most machines.
-    """
-    a = torch.ones(size, size, dtype=torch.float64, device=device)
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        float((a @ a)[0, 0])
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightlike.assess.exacting import Asked
 from lightlike.assess.parts import is_exact
 from lightlike.assess.planning import Plan, plan_for
 from lightlike.errors import CapacityError, ChoiceError, choice_error
@@ -70,8 +71,10 @@ def settle(
     F = fisher(
         model, data, likelihood, settled.get("parameters"), dtype=settled.get("dtype", "float64")
     )
+    names = ("layers", "explain", "saturation", "projections")
+    asked = Asked(**{name: settled[name] for name in names if name in settled})
     try:
-        plan = plan_for(F, method, memory)
+        plan = plan_for(F, method, memory, asked)
     except CapacityError:
         if preset != QUICK or "method" in options or F.problem.dtype != torch.float64:
             raise

@@ -168,14 +168,19 @@ def saturate(
     )
 
 
+def steps(total: int) -> list[int]:
+    """Numbers of observations from 1 to all in steps of a factor √2."""
+    found = {total}
+    size = float(total)
+    while size > 1.0:
+        size /= 2.0**0.5
+        found.add(max(1, round(size)))
+    return sorted(found)
+
+
 def _sizes(sizes: Sequence[int] | None, total: int) -> list[int]:
     if sizes is None:
-        found = {total}
-        size = float(total)
-        while size > 1.0:
-            size /= 2.0**0.5
-            found.add(max(1, round(size)))
-        return sorted(found)
+        return steps(total)
     given = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else []
     if not given or not all(is_whole(size) and 1 <= size <= total for size in given):
         raise ChoiceError(

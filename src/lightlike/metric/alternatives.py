@@ -43,11 +43,21 @@ def estimates(root: Root, budget: float) -> list[Route]:
     return sorted(found, key=lambda route: (not route.fits(budget), route.operations))
 
 
+def probing_products(root: Root, options: Quadrature) -> int:
+    """Products with Î of a quadrature, if the steps are as many as they often are.
+
+    Those of each probe and one for the traces of layers, those of the vectors that are taken out or
+    of a search without a basis, and those of the displacement.
+    """
+    steps = min(STEPS, options.steps, root.shape[1])
+    searched = min(SOUGHT * options.distinct, options.longest, root.shape[1])
+    return options.probes * (steps + 1) + 5 * options.deflated + searched + STEPS
+
+
 def probing_route(root: Root, options: Quadrature) -> Route:
     """Stochastic quadrature, if the steps are as many as they often are."""
     steps = min(STEPS, options.steps, root.shape[1])
-    products = options.probes * (steps + 1) + 5 * options.deflated + STEPS
-    products += min(SOUGHT * options.distinct, options.longest, root.shape[1])
+    products = probing_products(root, options)
     vectors = options.deflated + min(BLOCK, options.probes) * steps
     if options.distinct:
         vectors = VECTORS + options.deflated
@@ -68,11 +78,17 @@ def probing_route(root: Root, options: Quadrature) -> Route:
     )
 
 
+def leading_products(root: Root, options: Lanczos) -> int:
+    """Products with Î of a search for leading eigenvalues, if it takes as many as it often does."""
+    count = min(options.count, root.shape[1])
+    return min(EACH * count + CHECK, 2 * root.shape[1]) + count + STEPS
+
+
 def leading_route(root: Root, options: Lanczos) -> Route:
     """The search for leading eigenvalues, if it takes as many products as it often does."""
     cost = root.cost()
     count = min(options.count, root.shape[1])
-    products = min(EACH * count + CHECK, 2 * root.shape[1]) + count + STEPS
+    products = leading_products(root, options)
     vectors = min(root.shape[1], max(ROOM * count, LEAST_ROOM)) + 2 * count
     return Route(
         "lanczos",

@@ -76,18 +76,32 @@ def footprint(sweep: Sweep, units: Sequence[Unit], rows: int, budget: float) -> 
 
 def fixed_memory(sweep: Sweep, units: Sequence[Unit], rows: int) -> float:
     """Bytes of the model, of a pass over it and of buffers, which many rows do not raise."""
+    pairs = [8.0 * rows * unit.held for unit in units if "pairs" in unit.order]
+    buffers = flight_memory(units, rows) + strip_memory(units, rows)
+    return model_memory(sweep) + buffers + min(8.0 * HELD, max(pairs, default=0.0))
+
+
+def model_memory(sweep: Sweep) -> float:
+    """Bytes of the model and of a pass forwards over it.
+
+    Its copy, θ, a gradient and two sums of gradients; what the pass keeps for the one backwards.
+    """
     problem = sweep.problem
     values = problem.evaluator.values.values()
-    # The copy of the model, θ, a gradient and two sums of gradients.
     model = sum(v.nbytes for v in values) + 4 * 8.0 * problem.parameters
     share = max(problem.survey.samples) / problem.survey.samples[0]
-    graph = share * sweep.graph_bytes
-    column = 8.0 * rows
-    flight = min(IN_FLIGHT, column * sum(unit.held for unit in units))
-    written = [column * unit.width for unit in units if "entries" in unit.order]
-    strip = min(STRIP, max(written, default=0.0))
-    pairs = [column * unit.held for unit in units if "pairs" in unit.order]
-    return model + graph + BUFFERS * (flight + strip) + min(8.0 * HELD, max(pairs, default=0.0))
+    return model + share * sweep.graph_bytes
+
+
+def flight_memory(units: Sequence[Unit], rows: int) -> float:
+    """Bytes of the buffers of back-propagations in flight."""
+    return BUFFERS * min(IN_FLIGHT, 8.0 * rows * sum(unit.held for unit in units))
+
+
+def strip_memory(units: Sequence[Unit], rows: int) -> float:
+    """Bytes of the buffers of columns that are written out."""
+    written = [8.0 * rows * unit.width for unit in units if "entries" in unit.order]
+    return BUFFERS * min(STRIP, max(written, default=0.0))
 
 
 def passes(

@@ -43,6 +43,11 @@ class FisherOperator:
         """How products are taken."""
         return self._products.way
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that are kept for further products."""
+        return self._products.kept_bytes
+
     def __matmul__(self, block: Tensor) -> Tensor:
         """Î v for one vector (D,) or a block (D, c)."""
         if block.ndim == 1:

@@ -19,7 +19,7 @@ def approximation_route(root: Root, options: Kronecker) -> Route:
     """The approximation as a route: operations and peak memory."""
     rows, columns = root.shape
     cost = root.cost()
-    sides = [size for unit in root.units for size in _sides(unit, rows, options)]
+    sides = sides_of(root, options)
     decompositions = EIGENVALUE_WEIGHT * 4 / 3 * sum(float(size) ** 3 for size in sides)
     passes = 2 if options.form == "ekfac" else 1
     products = 2.0 * rows * sum(float(size) ** 2 for size in sides)
@@ -34,6 +34,11 @@ def approximation_route(root: Root, options: Kronecker) -> Route:
         f"{options.form}, a block a layer, largest side {max(sides, default=0):,}",
         exact=False,
     )
+
+
+def sides_of(root: Root, options: Kronecker) -> list[int]:
+    """Sizes of the square matrices that all blocks are made of."""
+    return [size for unit in root.units for size in _sides(unit, root.shape[0], options)]
 
 
 def check_memory(root: Root, options: Kronecker, budget: float) -> None:
