@@ -26,6 +26,8 @@ from lightlike.length.sampling import Controls
 
 # Effective draws that each coefficient of a regression needs, and the numbers kept at most.
 DRAWS_EACH, KEPT = 20, 2**25
+# Largest standard error, over the plain one, at which controls are used.
+WORTH = 0.5
 # Rounding of a mean from which all noise has been taken, relative to the mean and to the noise.
 ROUNDING = 1e-12
 
@@ -82,8 +84,9 @@ def reduce_noise(records: Tensor, controls: Tensor | None) -> Mean:
     """The mean of chains (C, draws) by regression on controls (C, draws, P), the virial's first.
 
     The coefficients come from every other chain and serve the others, so that the mean has no bias
-    of its own fit. Of no control, the virial's, and all of them, what has the smallest standard
-    error is taken.
+    of its own fit. The virial's alone or all of them are used where they take away half the
+    standard error or more: to choose among nearly equal ones by their estimates would be to choose
+    the one that happens to be too small.
     """
     plain = Mean(records, float(records.mean()), mean_error(records), 0)
     if controls is None or not math.isfinite(plain.stderr):
@@ -97,7 +100,8 @@ def reduce_noise(records: Tensor, controls: Tensor | None) -> Mean:
             floor = ROUNDING * (abs(plain.value) + float(records.std()))
             error = floor if math.isinf(error) else max(error, floor)
             means.append(Mean(left, float(left.mean()), error, chosen))
-    return min(means, key=lambda mean: mean.stderr)
+    best = min(means, key=lambda mean: mean.stderr)
+    return best if best.stderr <= WORTH * plain.stderr else plain
 
 
 def _regress(records: Tensor, controls: Tensor) -> Tensor:

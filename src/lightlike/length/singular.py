@@ -91,7 +91,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None or name == "localisation":
                 check_positive(name, value)
-        if self.method not in FACTORS:
+        if self.method not in tuple(FACTORS):
             raise choice_error("method", self.method, [repr(name) for name in FACTORS])
         if self.temperature is not None:
             self._check_temperature()
