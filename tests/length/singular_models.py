@@ -86,3 +86,16 @@ def slope_of_regression(gram, beta, gamma):
     """½ Σ β g_k / (β g_k + γ) for eigenvalues g_k of xᵀx/s²: exact for a linear model."""
     g = torch.linalg.eigvalsh(gram)
     return float(0.5 * (beta * g / (beta * g + gamma)).sum())
+
+
+def slope_of_product(t):
+    """t E_t[K] for K = ½ (a b − 1)², N((1, 1), I): b integrated out, a by quadrature."""
+    a = np.linspace(-8.0, 10.0, 200_001)
+
+    def free_energy(t):
+        flat = 1.0 + t * a * a
+        log = -0.5 * (a - 1.0) ** 2 - 0.5 * np.log(flat) - 0.5 * t * (1.0 - a) ** 2 / flat
+        return -log.max() - math.log(np.exp(log - log.max()).sum())
+
+    h = 1e-3
+    return (free_energy(t * math.exp(h)) - free_energy(t * math.exp(-h))) / (2 * h)

@@ -30,7 +30,7 @@ def run(target, dimension, *, draws, chains=40, steps=5, step_size=None, seed=0,
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(chains, dimension, generator=generator, dtype=torch.float64)
     scale = torch.ones(dimension, dtype=torch.float64) if scale is None else scale
-    return sample(
+    (chains,) = sample(
         target,
         start,
         scale,
@@ -42,6 +42,7 @@ def run(target, dimension, *, draws, chains=40, steps=5, step_size=None, seed=0,
         generator=generator,
         progress=Progress.silent(),
     )
+    return chains
 
 
 @pytest.mark.parametrize(("steps", "step_size"), [(1, 1.0), (5, 0.7), (5, 1.5), (8, None)])

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightlike.errors import CapacityError, choice_error
-from lightlike.geometry.dimension import dimension_of
+from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.length.coefficient import LearningCoefficient, SingularLength
 from lightlike.length.priors import Prior, resolve_prior
 from lightlike.length.region import (
@@ -38,7 +38,7 @@ def learning_coefficient(
     chains: int = 4,
     draws: int = 1000,
     burn_in: int = 500,
-    temperature: float | None = None,
+    temperature: float | Sequence[float] | None = None,
     localisation: float = 1.0,
     method: str = "reference",
     sampler: str = "hmc",
@@ -55,11 +55,12 @@ def learning_coefficient(
     higher order, it is less.
 
     λ̂ is the slope of the free energy in log n at the finite n β that was used, which differs from
-    its limit λ by O(1/log n β) where the multiplicity exceeds 1 (for a b x at the origin it is 0.41
-    at n β = 10⁴, λ = 0.5) and by powers of 1/(n β) elsewhere. That difference is no part of the
-    standard error, but of `interval(multiplicity=m)`. Nor is what chains of this length did not
-    come to see: in the narrow arms of a singular crossing errors of two to three standard errors
-    are not rare, so take many chains.
+    its limit λ by about (m − 1)/log(n β) where the multiplicity m exceeds 1 (for a b x at the
+    origin it is 0.41 at n β = 10⁴, λ = 0.5) and by powers of 1/(n β) elsewhere. That difference is
+    no part of the standard error, but of `interval(multiplicity=m)`; method="limit" estimates it.
+
+    Where the loss is quadratic, or nearly, its noise is known from gradients and taken off the mean
+    (`lightlike.length.controls`). The mean of D − w·∇U, 0 in equilibrium, checks the chains.
 
     Args:
         model: Any module that PyTorch can differentiate; it is left as it was found.
@@ -70,12 +71,17 @@ def learning_coefficient(
         chains: Independent chains; where the model allows it they share each pass.
         draws: Recorded draws of each chain.
         burn_in: Draws before, in which step size and scales are adapted; then they are fixed.
-        temperature: Inverse temperature β; 1/log n unless given.
+        temperature: Inverse temperature β; 1/log n unless given. Of "limit" the coldest of four, a
+            factor of 4 apart, or three and more as a list.
         localisation: γ, the precision of the Gaussian that holds the chains near θ̂. A direction
             counts once n β times its eigenvalue of Î exceeds γ.
         method: "reference", as above, or "difference": the slope of E[n L_n] in the temperature,
             λ̂ = (E_{β/2}[n L_n] − E_{2β}[n L_n]) / (2/β − 1/(2β)), which needs no loss at θ̂ and so
-            no minimum there, for a larger error and twice the time.
+            no minimum there, for a larger error and twice the time. "limit": λ̂(t) at several
+            temperatures, whose chains change places, extrapolated to t = n β → ∞. Where the rank at
+            θ̂ is that nearby, it goes as 1/t; elsewhere it is the mean over laws that fit, powers of
+            t and that of m = 2, and the standard error has what they differ by, a few percent.
+            Wide apart temperatures tell most: a factor of 10³ or more.
         sampler: "hmc" (Hamiltonian trajectories) or "mala" (one Langevin step), both corrected by a
             Metropolis step and so without bias by the step size. "sgld" walks by the gradients of
             single batches, as the data come, without that correction: for large data, and biased
@@ -91,8 +97,8 @@ def learning_coefficient(
         `length()`, the free energy as a code length.
 
     Raises:
-        SamplingError: if chains disagree (R̂ > 1.1), too few draws count, θ̂ is visibly not a
-            minimum, or the estimate is negative beyond its error.
+        SamplingError: if chains disagree (R̂ > 1.1) or are not in equilibrium, too few draws count,
+            θ̂ is visibly not a minimum, or the estimate is negative beyond its error.
         ChoiceError: for an unknown choice or a number out of range.
         CapacityError: if the rank does not fit in memory.
         ModelError, DataError, ParameterError, DeterminismError: if the parts do not fit.
@@ -118,11 +124,16 @@ def learning_coefficient(
     )
     F = fisher(model, data, likelihood, parameters)
     # Before any time is spent: this raises if no route fits.
-    here = _half_rank(F) if rank else None
+    here = _rank(F) if rank else None
     found, last = estimate(F.problem, settings, Progress.resolve(progress))
-    if here is None:
-        return found
-    return replace(found, rank_bound=max(here, _half_rank(F.at(last))))
+    if here is not None:
+        there = _rank(F.at(last))
+        found = replace(
+            found,
+            rank=0.5 * here.value if here.kind == "exact" else None,
+            rank_bound=0.5 * max(here.upper, there.upper),
+        )
+    return found.at_limit() if method == "limit" else found
 
 
 def singular(coefficient: LearningCoefficient, *, multiplicity: int = 1) -> SingularLength:
@@ -207,14 +218,14 @@ def effective_dimension(
     return effective_dimension_of(spectra, F.problem.parameters, n, gamma, region)
 
 
-def _half_rank(F: Fisher) -> float:
-    """Half the rank at a point: the upper end if it is not exact.
+def _rank(F: Fisher) -> Dimension:
+    """The rank at a point.
 
     Raises:
         CapacityError: if no exact route fits.
     """
     try:
-        return 0.5 * dimension_of(F.decomposition().spectrum).upper
+        return dimension_of(F.decomposition().spectrum)
     except CapacityError as error:
         raise CapacityError(
             error.what, error.why, f"{error.remedy} Or pass rank=False, which leaves it out."

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightlike.errors import choice_error
 from lightlike.length.description import UNITS, check_units
+from lightlike.length.limits import Limit, extrapolate
 from lightlike.numbers import check_positive, check_whole
 from lightlike.results import Result, fields_of, plain
 
@@ -29,6 +30,11 @@ class Diagnostics:
         step_size: Largest leapfrog step, in units of each coordinate's spread.
         divergences: Trajectories that left the region where the step size serves; rejected.
         together: Whether all chains went through the model in one pass.
+        controls: Control variates that took noise off the mean.
+        virial: Mean of D − w·∇U for w = θ − θ̂ and the density e^{−U}, 0 in equilibrium; None of
+            "sgld".
+        virial_stderr: Its standard error.
+        swaps: Share of exchanges with the next temperature that were taken; None at the last.
     """
 
     temperature: float
@@ -43,6 +49,10 @@ class Diagnostics:
     step_size: float
     divergences: int
     together: bool
+    controls: int = 0
+    virial: float | None = None
+    virial_stderr: float | None = None
+    swaps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,11 +112,14 @@ class LearningCoefficient(Result):
         nll: n L_n(θ̂), in nats.
         rank_bound: Half the largest rank of the Fisher matrix seen at θ̂ and at a draw, which λ does
             not exceed; None if it was not asked for.
-        method: "reference" or "difference".
+        method: "reference", "difference" or "limit".
         diagnostics: One entry a temperature.
         bias: "none" of exact samplers at this n and β; "unknown" of "sgld", whose step size and
             batches change the distribution by more than the standard error tells.
         kind: Always "estimated".
+        rank: Half the rank at θ̂ itself; None if it was not asked for or is not certain.
+        limit: Of "limit", what `value` comes from: the laws that λ̂(t) may follow.
+        covariance: Of "limit", that of `slopes`.
     """
 
     value: float
@@ -118,9 +131,42 @@ class LearningCoefficient(Result):
     diagnostics: tuple[Diagnostics, ...]
     bias: str = "none"
     kind: str = "estimated"
+    rank: float | None = None
+    limit: Limit | None = None
+    covariance: tuple[tuple[float, ...], ...] = ()
 
     def __float__(self) -> float:
         return self.value
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """N β (E_β[L_n] − L_n(θ̂)) at each temperature: the slopes of the free energy in log n."""
+        return tuple(d.temperature * (d.loss - self.nll) for d in self.diagnostics)
+
+    @property
+    def regular(self) -> bool | None:
+        """Whether the rank at θ̂ is that at a draw nearby; None if it is not known.
+
+        It is then constant all around, and so are the network's outputs along a manifold of
+        dimension D − d: if the loss has no zero curvature across it, λ = d/2 and m = 1.
+        """
+        if self.rank is None or self.rank_bound is None:
+            return None
+        return self.rank == self.rank_bound
+
+    def at_limit(self) -> LearningCoefficient:
+        """The value extrapolated to t → ∞, see `lightlike.length.limits`; of "limit" alone.
+
+        Raises:
+            ChoiceError: for other methods.
+        """
+        if not self.covariance:
+            raise choice_error("method", self.method, ["'limit'"])
+        samples = [self.observations * d.temperature for d in self.diagnostics]
+        limit = extrapolate(
+            samples, self.slopes, self.covariance, regular=bool(self.regular), bound=self.rank_bound
+        )
+        return replace(self, value=limit.value, stderr=limit.stderr, limit=limit)
 
     def __str__(self) -> str:
         rank = "" if self.rank_bound is None else f", at most {self.rank_bound:g} by the rank"
@@ -151,7 +197,8 @@ class LearningCoefficient(Result):
         n β the slope of the free energy is λ − (m − 1)/log(n β) to leading order (Watanabe 2009,
         doi:10.1017/CBO9780511800474). A second temperature sees of m only how that share changes:
         by 0.016 (m − 1) between n β = 5,000 and 20,000, which drowns in the errors of both. So m is
-        not estimated but assumed.
+        not estimated but assumed. A value of method "limit" has that share in it, and in its
+        standard error: it takes λ̂ ± k s for every m.
 
         Args:
             multiplicity: The largest m that is thought possible; 1 is that of regular models.
@@ -166,7 +213,7 @@ class LearningCoefficient(Result):
         check_whole("multiplicity", multiplicity, 1)
         check_positive("errors", errors)
         upper = self.value + errors * self.stderr
-        if multiplicity > 1:
+        if multiplicity > 1 and self.limit is None:
             samples = self.observations * min(d.temperature for d in self.diagnostics)
             if samples <= 1.0:
                 raise choice_error("multiplicity", multiplicity, ["1, as log(n β) ≤ 0"])

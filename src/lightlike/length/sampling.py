@@ -22,6 +22,11 @@ from lightlike.progress import Progress
 
 # θ (C, D) ↦ U(θ) = −log density up to a constant (C,), ∇U (C, D), and what is recorded (C,).
 Target = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+# Chains after an exchange between levels, and the share (L,) of chains that changed places with the
+# next level; the second argument counts the exchanges.
+Swap = Callable[["State", int], tuple["State", Tensor]]
+# Points and gradients of U (C, D) ↦ values whose mean under the target is 0 (C, P).
+Controls = Callable[[Tensor, Tensor], Tensor]
 
 # Of the dual averaging of the step size (Hoffman & Gelman 2014, arXiv 1111.4246, section 3.2).
 SHRINKAGE, DELAY, DECAY = 0.05, 10.0, 0.75
@@ -66,6 +71,8 @@ class Chains:
         step_size: Largest leapfrog step, in units of `scale`.
         scale: Unit of each coordinate (D,).
         lowest: The lowest value that is known to be exact.
+        controls: Values of known mean 0 beside each draw (C, draws, P), or None.
+        swaps: Share of exchanges with the next level that were taken, or None at the last.
     """
 
     records: Tensor
@@ -75,13 +82,15 @@ class Chains:
     step_size: float
     scale: Tensor
     lowest: float
+    controls: Tensor | None = None
+    swaps: float | None = None
 
 
 def transition(
     target: Target,
     state: State,
     scale: Tensor,
-    step_size: float,
+    step_size: float | Tensor,
     steps: int,
     generator: torch.Generator,
     least: float = LEAST,
@@ -150,16 +159,20 @@ def sample(
     acceptance: float,
     generator: torch.Generator,
     progress: Progress,
-) -> Chains:
-    """Run chains from their starts (C, D): burn-in, then draws with a fixed kernel.
+    levels: int = 1,
+    swap: Swap | None = None,
+    controls: Controls | None = None,
+) -> list[Chains]:
+    """Run chains (L · C, D) from their starts: burn-in, then draws with a fixed kernel.
 
-    During burn-in alone the step size is adapted, unless given, and the unit of each coordinate is
-    set to its spread over all chains (a diagonal preconditioner), at the ends of growing windows.
+    During burn-in alone the step size of each level is adapted, unless given, and the unit of each
+    coordinate is set to its spread over the chains of the level (a diagonal preconditioner), at the
+    ends of growing windows.
 
     Args:
         target: −log density, its gradient, and what is to be recorded.
-        start: First points.
-        scale: First guess of the unit of each coordinate (D,).
+        start: First points, level after level.
+        scale: First guess of the unit of each coordinate (D,), or (L, D).
         draws: Trajectories of each chain that are recorded.
         burn_in: Trajectories that are not.
         steps: Most leapfrog steps of a trajectory, fewer where these are large; 1 is the
@@ -168,42 +181,71 @@ def sample(
         acceptance: Mean acceptance probability to adapt it to.
         generator: On the CPU.
         progress: Where to report.
+        levels: L, how many distributions the target has.
+        swap: Exchanges chains between levels, after each trajectory.
+        controls: What has the mean 0, from points and gradients.
+
+    Returns:
+        One entry a level.
     """
     state = State.at(target, start)
-    size = StepSize(step_size or 0.1, acceptance)
+    each = len(start) // levels
+    scale = scale.expand(levels, -1)
+    sizes = [StepSize(step_size or 0.1, acceptance) for _ in range(levels)]
     ends = {round(burn_in * share) for share in WINDOWS} - {0}
     seen: list[Tensor] = []
     records: list[Tensor] = []
+    beside: list[Tensor] = []
     accepted, diverged = torch.zeros_like(state.energy), torch.zeros_like(state.energy)
+    taken = torch.zeros(levels, dtype=torch.float64)
     for index in progress.track(range(burn_in + draws), "Sampling", burn_in + draws):
         adapting = index < burn_in
-        h = step_size or (size.current if adapting else size.averaged)
-        most = max(1, min(steps, math.ceil(LONGEST / h)))
+        h = [step_size or (s.current if adapting else s.averaged) for s in sizes]
+        most = max(1, min(steps, math.ceil(LONGEST / min(h))))
         least = LEAST_AT_FIRST if index < WINDOWS[-2] * burn_in else LEAST
-        state, probability, divergent = transition(target, state, scale, h, most, generator, least)
+        state, probability, divergent = transition(
+            target, state, scale.repeat_interleave(each, 0),
+            state.points.new_tensor(h).repeat_interleave(each)[:, None], most, generator, least,
+        )  # fmt: skip
+        if swap is not None:
+            state, shares = swap(state, index)
+            taken += 0.0 if adapting else shares
         if adapting:
-            size.learn(float(probability.mean()))
+            for size, p in zip(sizes, probability.reshape(levels, each).mean(1), strict=True):
+                size.learn(float(p))
             seen.append(state.points)
             if index + 1 in ends:
                 scale = _spread(seen[len(seen) // 2 :], scale)
-                size = StepSize(step_size or 0.1, acceptance)
+                sizes = [StepSize(step_size or 0.1, acceptance) for _ in range(levels)]
                 seen = []
         else:
             accepted += probability
             diverged += divergent
             records.append(state.record)
-    h = step_size or size.averaged
+            if controls is not None:
+                beside.append(controls(state.points, state.gradient))
     drawn = torch.stack(records, 1)
-    return Chains(
-        drawn, state.points, accepted / draws, diverged.long(), h, scale, float(drawn.min())
-    )
+    known = torch.stack(beside, 1) if beside else None
+    found = []
+    for level, size in enumerate(sizes):
+        own = slice(level * each, (level + 1) * each)
+        # A pair is proposed every other time.
+        share = 2.0 * float(taken[level]) / draws if swap and level + 1 < levels else None
+        found.append(Chains(
+            drawn[own], state.points[own], accepted[own] / draws, diverged[own].long(),
+            step_size or size.averaged, scale[level], float(drawn[own].min()),
+            None if known is None else known[own], share,
+        ))  # fmt: skip
+    return found
 
 
 def _spread(seen: list[Tensor], scale: Tensor) -> Tensor:
     """Standard deviation of each coordinate, held near the guess while there are few points."""
-    points = torch.stack(seen).reshape(-1, seen[0].shape[1])
+    levels, size = scale.shape
+    points = torch.stack(seen).reshape(len(seen), levels, -1, size).transpose(1, 2)
+    points = points.reshape(-1, levels, size)
     weight = len(points) / (len(points) + 5.0)
-    variance = weight * points.var(0) + (1.0 - weight) * 1e-3 * scale.square()
+    variance: Tensor = weight * points.var(0) + (1.0 - weight) * 1e-3 * scale.square()
     return variance.sqrt()
 
 

@@ -14,6 +14,7 @@ arXiv 1208.6338; localised by Lau et al. 2023, arXiv 2308.12108).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,14 +22,16 @@ from torch import Tensor
 
 from lightlike.errors import SamplingError, choice_error
 from lightlike.length.coefficient import Diagnostics, LearningCoefficient
+from lightlike.length.controls import Mean, controls_for, reduce_noise, virial
 from lightlike.length.convergence import (
     effective_sample_size,
     mean_error,
     potential_scale_reduction,
 )
+from lightlike.length.exchange import Ladder
 from lightlike.length.langevin import walk
 from lightlike.length.potential import Potential
-from lightlike.length.sampling import sample
+from lightlike.length.sampling import Chains, sample
 from lightlike.metric.root import Root
 from lightlike.numbers import check_positive, check_seed, check_whole
 from lightlike.problem.draws import Draws
@@ -42,8 +45,12 @@ LARGEST_RHAT = 1.1
 FEWEST_DRAWS = 50.0
 # How many standard errors, and what share of the estimate, θ̂ may visibly lack of a minimum.
 ERRORS, SHARE = 2.0, 0.1
-# The two temperatures of the difference, over the one asked for.
-PAIR = 0.5, 2.0
+# The temperatures of each method, over the one asked for.
+FACTORS = {"reference": (1.0,), "difference": (0.5, 2.0), "limit": (1 / 64, 1 / 16, 1 / 4, 1.0)}
+# How many standard errors the virial may be off: rarer than once in a million in equilibrium.
+VIRIAL = 5.0
+# Correlations are estimates: this share of them is believed, so that their matrix has an inverse.
+CLEAR = 0.9
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,12 @@ class Settings:
         chains: Independent chains, two or more.
         draws: Recorded draws of each.
         burn_in: Draws of each before, in which step size and scales are adapted.
-        temperature: β > 0, or None for 1/log n.
+        temperature: β > 0, or None for 1/log n; several of them for "limit".
         localisation: γ > 0.
         steps: Most leapfrog steps a draw; 1 is the Metropolis-adjusted Langevin algorithm.
         step_size: In units of each coordinate's spread, or None to adapt it.
         acceptance: Mean acceptance probability that it is adapted to.
-        method: "reference" or "difference".
+        method: "reference", "difference" or "limit".
         batches: Whether to walk by stochastic gradients, without a Metropolis step.
         seed: Of all random numbers.
     """
@@ -67,7 +74,7 @@ class Settings:
     chains: int = 4
     draws: int = 1000
     burn_in: int = 500
-    temperature: float | None = None
+    temperature: float | Sequence[float] | None = None
     localisation: float = 1.0
     steps: int = 20
     step_size: float | None = None
@@ -80,118 +87,189 @@ class Settings:
         for name, least in (("chains", 2), ("draws", 8), ("burn_in", 0), ("steps", 1)):
             check_whole(name, getattr(self, name), least)
         check_seed(self.seed)
-        for name in ("temperature", "localisation", "step_size"):
+        for name in ("localisation", "step_size"):
             value = getattr(self, name)
             if value is not None or name == "localisation":
                 check_positive(name, value)
-        if self.method not in ("reference", "difference"):
-            raise choice_error("method", self.method, ["'reference'", "'difference'"])
+        if self.method not in tuple(FACTORS):
+            raise choice_error("method", self.method, [repr(name) for name in FACTORS])
+        if self.temperature is not None:
+            self._check_temperature()
+
+    def _check_temperature(self) -> None:
+        if not isinstance(self.temperature, Sequence) or isinstance(self.temperature, str):
+            check_positive("temperature", self.temperature)
+            return
+        for beta in self.temperature:
+            check_positive("temperature", beta)
+        if self.method != "limit" or len(set(self.temperature)) < 3:
+            wanted = ["one number", "three different ones or more with method='limit'"]
+            raise choice_error("temperature", self.temperature, wanted)
+
+    def temperatures(self, n: int) -> list[float]:
+        """β of each level, from the hottest to the coldest.
+
+        Raises:
+            ChoiceError: if there is but one observation, for which log n is 0.
+        """
+        if isinstance(self.temperature, Sequence):
+            return sorted(set(self.temperature))
+        if self.temperature is None and n < 2:
+            raise choice_error("temperature", None, ["a number, as there is but one observation"])
+        beta = self.temperature or 1.0 / math.log(n)
+        return [beta * factor for factor in FACTORS[self.method]]
 
 
 def estimate(
     problem: Problem, settings: Settings, progress: Progress
 ) -> tuple[LearningCoefficient, Tensor]:
-    """Sample at one temperature or two, and the last point of a chain (D,) besides λ̂.
+    """Sample at one temperature or several, and the last point of a chain (D,) besides λ̂.
+
+    For "limit", λ̂ is that at the coldest; `LearningCoefficient.at_limit` extrapolates.
 
     Raises:
-        SamplingError: if the chains disagree, too few draws count, θ̂ is not a minimum, or λ̂ is
-            negative beyond its error.
+        SamplingError: if the chains disagree, are not in equilibrium, too few draws count, θ̂ is not
+            a minimum, or λ̂ is negative beyond its error.
         ChoiceError: if there is but one observation, for which log n is 0.
         DataError: if there are no labels.
     """
     potential = Potential(problem)
     n = potential.observations
-    if settings.temperature is None and n < 2:
-        raise choice_error("temperature", None, ["a number, as there is but one observation"])
-    beta = settings.temperature or 1.0 / math.log(n)
-    factors = (1.0,) if settings.method == "reference" else PAIR
+    betas = settings.temperatures(n)
     generator = torch.Generator().manual_seed(int(settings.seed))
-    found, last = [], problem.theta
-    for factor in factors:
-        diagnostics, last = _temper(potential, beta * factor, settings, generator, progress)
-        found.append(diagnostics)
     assert problem.survey.nll is not None
     nll = float(problem.survey.nll.sum())
-    if settings.method == "reference":
-        value, stderr = beta * (found[0].loss - nll), beta * found[0].loss_stderr
+    draw = _walked if settings.batches else _exchanged
+    levels = draw(potential, nll, betas, settings, generator, progress)
+    means = [reduce_noise(c.records.cpu(), None if c.controls is None else c.controls.cpu())
+             for c in levels]  # fmt: skip
+    together = bool(potential.together)
+    found = [
+        _diagnose(chains, mean, beta, nll, settings, together)
+        for chains, mean, beta in zip(levels, means, betas, strict=True)
+    ]
+    covariance: tuple[tuple[float, ...], ...] = ()
+    if settings.method == "difference":
+        # Of the difference itself, as chains that change places are not independent.
+        run = 1.0 / betas[0] - 1.0 / betas[1]
+        value = (means[0].value - means[1].value) / run
+        stderr = mean_error(means[0].records - means[1].records) / run
     else:
-        hot, cold = found
-        run = 1.0 / hot.temperature - 1.0 / cold.temperature
-        value = (hot.loss - cold.loss) / run
-        stderr = math.hypot(hot.loss_stderr, cold.loss_stderr) / run
-    check(value, stderr, nll, found, settings)
+        value, stderr = betas[-1] * means[-1].value, betas[-1] * means[-1].stderr
+    if settings.method == "limit":
+        covariance = _covariance(means, betas)
+    check(value, stderr, nll, found[-1:] if settings.method == "limit" else found, settings)
     bias = "unknown" if settings.batches else "none"
-    result = LearningCoefficient(value, stderr, n, nll, None, settings.method, tuple(found), bias)
-    return result, last
+    result = LearningCoefficient(
+        value, stderr, n, nll, None, settings.method, tuple(found), bias, covariance=covariance
+    )
+    return result, levels[-1].last[0]
 
 
-def _temper(
+def _exchanged(
     potential: Potential,
-    beta: float,
+    nll: float,
+    betas: list[float],
     settings: Settings,
     generator: torch.Generator,
     progress: Progress,
-) -> tuple[Diagnostics, Tensor]:
-    """Chains at one temperature."""
-    problem = potential.problem
-    centre, gamma, n = problem.theta, settings.localisation, potential.observations
-    assert problem.survey.nll is not None
-    nll = float(problem.survey.nll.sum())
-
-    def target(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        loss, gradient = potential(points)
-        away = points - centre
-        energy = beta * (loss - nll) + 0.5 * gamma * away.square().sum(1)
-        return energy, beta * gradient + gamma * away, loss - nll
-
-    scale = (gamma + n * beta * _curvature(problem, settings.seed)).rsqrt()
-    noise = torch.randn(settings.chains, len(centre), generator=generator, dtype=torch.float64)
-    start = centre + scale * noise.to(centre)
+) -> list[Chains]:
+    """Chains at all temperatures at once, which change places."""
+    centre = potential.problem.theta
+    gamma, chains = settings.localisation, settings.chains
+    ladder = Ladder(potential, nll, betas, gamma, chains, generator)
+    inside = centre.new_tensor(betas)[:, None] * potential.observations
+    scale = (gamma + inside * _curvature(potential.problem, settings.seed)).rsqrt()
+    noise = torch.randn(len(betas) * chains, len(centre), generator=generator, dtype=torch.float64)
     with isolated():
-        if settings.batches:
-            chains = walk(
+        return sample(
+            ladder.target,
+            centre + scale.repeat_interleave(chains, 0) * noise.to(centre),
+            scale,
+            draws=settings.draws,
+            burn_in=settings.burn_in,
+            steps=settings.steps,
+            step_size=settings.step_size,
+            acceptance=settings.acceptance,
+            generator=generator,
+            progress=progress,
+            levels=len(betas),
+            swap=ladder.swap if len(betas) > 1 else None,
+            controls=controls_for(centre, chains * settings.draws),
+        )
+
+
+def _walked(
+    potential: Potential,
+    nll: float,  # noqa: ARG001 — the walk records differences to θ̂ by itself
+    betas: list[float],
+    settings: Settings,
+    generator: torch.Generator,
+    progress: Progress,
+) -> list[Chains]:
+    """Chains at one temperature after the other, by stochastic gradients."""
+    centre, found = potential.problem.theta, []
+    for beta in betas:
+        inside = beta * potential.observations * _curvature(potential.problem, settings.seed)
+        scale = (settings.localisation + inside).rsqrt()
+        noise = torch.randn(settings.chains, len(centre), generator=generator, dtype=torch.float64)
+        with isolated():
+            found.append(walk(
                 potential,
                 centre,
-                start,
+                centre + scale * noise.to(centre),
                 scale,
                 beta=beta,
-                gamma=gamma,
+                gamma=settings.localisation,
                 draws=settings.draws,
                 burn_in=settings.burn_in,
                 step_size=settings.step_size,
                 seed=int(torch.randint(2**62, (), generator=generator)),
                 progress=progress,
-            )
-        else:
-            chains = sample(
-                target,
-                start,
-                scale,
-                draws=settings.draws,
-                burn_in=settings.burn_in,
-                steps=settings.steps,
-                step_size=settings.step_size,
-                acceptance=settings.acceptance,
-                generator=generator,
-                progress=progress,
-            )
+            ))  # fmt: skip
+    return found
+
+
+def _diagnose(
+    chains: Chains, mean: Mean, beta: float, nll: float, settings: Settings, together: bool
+) -> Diagnostics:
+    """What the chains at one temperature are worth; raises where that is nothing."""
     records = chains.records.cpu()
-    diagnostics = Diagnostics(
+    known = (None, None) if chains.controls is None else virial(chains.controls.cpu())
+    found = Diagnostics(
         beta,
-        gamma,
-        nll + float(records.mean()),
-        mean_error(records),
+        settings.localisation,
+        nll + mean.value,
+        mean.stderr,
         nll + chains.lowest,
         potential_scale_reduction(records),
         effective_sample_size(records),
         tuple(chains.acceptance.tolist()),
-        tuple((beta * records.mean(1)).tolist()),
+        tuple((beta * mean.records.mean(1)).tolist()),
         chains.step_size,
         int(chains.divergences.sum()),
-        bool(potential.together),
+        together,
+        controls=mean.controls,
+        virial=known[0],
+        virial_stderr=known[1],
+        swaps=chains.swaps,
     )
-    _check_chains(diagnostics)
-    return diagnostics, chains.last[0]
+    check_chains(found)
+    return found
+
+
+def _covariance(means: list[Mean], betas: list[float]) -> tuple[tuple[float, ...], ...]:
+    """Of λ̂ at all temperatures: correlations from sums and differences of their chains."""
+    series = [beta * mean.records for mean, beta in zip(means, betas, strict=True)]
+    errors = [beta * mean.stderr for mean, beta in zip(means, betas, strict=True)]
+    scaled = [s / s.std().clamp_min(1e-300) for s in series]
+    found = [[error**2 for error in errors] for error in errors]
+    for j, a in enumerate(scaled):
+        for k, b in enumerate(scaled):
+            plus, minus = mean_error(a + b) ** 2, mean_error(a - b) ** 2
+            r = 1.0 if j == k else CLEAR * (plus - minus) / (plus + minus)
+            found[j][k] = r * errors[j] * errors[k]
+    return tuple(tuple(row) for row in found)
 
 
 def _curvature(problem: Problem, seed: int) -> Tensor:
@@ -203,7 +281,7 @@ def _curvature(problem: Problem, seed: int) -> Tensor:
     return total
 
 
-def _check_chains(found: Diagnostics) -> None:
+def check_chains(found: Diagnostics) -> None:
     """Raise a SamplingError if chains have not seen the same, or too little."""
     at = f"At β = {found.temperature:.3g}"
     remedy = (
@@ -226,13 +304,21 @@ def _check_chains(found: Diagnostics) -> None:
             "Neither the mean nor its standard error can be trusted.",
             remedy,
         )
+    off = 0.0 if found.virial is None else abs(found.virial)
+    if off > VIRIAL * (found.virial_stderr or 0.0):
+        raise SamplingError(
+            f"{at} the chains are not in equilibrium: D − w·∇U has the mean {found.virial:.3g} ± "
+            f"{found.virial_stderr:.2g} instead of 0.",
+            "They have seen a part of the distribution only, though they do not disagree.",
+            remedy,
+        )
 
 
 def check(
     value: float, stderr: float, nll: float, found: list[Diagnostics], settings: Settings
 ) -> None:
     """Raise a SamplingError if θ̂ is visibly not a minimum, or the estimate is negative."""
-    if settings.method == "reference":
+    if settings.method != "difference":
         beta = found[0].temperature
         missing = beta * (nll - found[0].lowest)
         if missing > max(ERRORS * stderr, SHARE * abs(value)):
