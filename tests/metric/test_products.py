@@ -10,7 +10,7 @@ from torch.nn import functional
 import lightlike as ll
 from lightlike.errors import ChoiceError, DeterminismError, ParameterError
 from lightlike.metric.products import supply
-from lightlike.metric.products.passage import Recorded
+from lightlike.metric.products.recorded import Recorded
 from lightlike.metric.products.ways import ROWS
 from oracles import networks as nets
 from oracles.reference import whitened
