@@ -160,6 +160,26 @@ class Tape:
             call.run(slots, reuse=reuse)
         return [None if index is None else slots[index] for index in self.outputs]
 
+    def cast(self, dtype: torch.dtype, made: dict[int, Tensor]) -> None:
+        """Take float64 tensors that it holds, and those that it makes, in another type.
+
+        Args:
+            dtype: The other type.
+            made: Memory that was rounded already, by its number; what is new is added.
+        """
+        for call in self.calls:
+            for place, leaf in enumerate(call.leaves):
+                if leaf is torch.float64:
+                    call.leaves[place] = dtype
+                elif isinstance(leaf, Tensor) and leaf.dtype == torch.float64:
+                    memory = leaf.untyped_storage()
+                    if memory._cdata not in made:
+                        whole = leaf.new_empty(0).set_(memory)
+                        made[memory._cdata] = whole.to(dtype)
+                    call.leaves[place] = made[memory._cdata].as_strided(
+                        leaf.shape, leaf.stride(), leaf.storage_offset()
+                    )
+
     def constants(self) -> list[Tensor]:
         """All tensors that it holds."""
         return [leaf for call in self.calls for leaf in call.leaves if isinstance(leaf, Tensor)]
