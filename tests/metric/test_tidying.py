@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightlike.metric.products.recording import Recorder
@@ -47,6 +47,7 @@ def run(steps, x):
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 9), st.integers(0, 9)),
                 min_size=1, max_size=9))  # fmt: skip
 def test_any_tape_is_the_map_that_was_recorded(steps):
