@@ -98,8 +98,8 @@ class Fresh(Passage):
         self._outputs = None
         parts = tangents(self.problem, v)
         with refusing("forward mode"), forward_mode.dual_level():
-            outputs = _shadow(self.problem.evaluator, parts).outputs(self.batch)
-            h, found = _unpacked(outputs.h)
+            outputs = shadow(self.problem.evaluator, parts).outputs(self.batch)
+            h, found = unpacked(outputs.h)
             found = torch.zeros_like(h.detach()) if found is None else found.detach()
         self._outputs = replace(outputs, h=h)
         self.problem.confirm(self.index, self._outputs)
@@ -107,57 +107,10 @@ class Fresh(Passage):
 
     def pull(self, c: Tensor, *, again: bool = True) -> Tensor:
         """As `Passage.pull`."""
-        found = _pull(self.problem, self.outputs, c, retain=again)
+        found = graph_pull(self.problem, self.outputs, c, retain=again)
         if not again:
             self._outputs = None
         return found
-
-
-class Recorded(Passage):
-    """J v by the calls on tangents that one pass in forward mode made, and no others."""
-
-    def __init__(self, problem: Problem, batch: Batch, index: int) -> None:
-        super().__init__(problem, batch, index)
-        evaluator = problem.evaluator
-        # Each in memory of its own, as the parameters are: PyTorch would copy views.
-        inputs = [part.clone() for part in tangents(problem, noise(problem.theta, 2))]
-        recorder = Recorder(inputs, [*evaluator.values.values(), *batch.tensors()])
-        with refusing("forward mode"), forward_mode.dual_level(), recorder:
-            outputs = _shadow(evaluator, inputs).outputs(batch)
-            h, found = _unpacked(outputs.h)
-            self.tape = recorder.tape(found)
-        self._outputs = replace(outputs, h=h)
-        del outputs, found
-        self.size = recorder.held_bytes()
-        problem.confirm(index, self._outputs)
-
-    @property
-    def outputs(self) -> Outputs:
-        """As `Passage.outputs`."""
-        return self._outputs
-
-    def push(self, v: Tensor) -> Tensor:
-        """As `Passage.push`."""
-        return self._run(tangents(self.problem, v))
-
-    def push_block(self, block: Tensor) -> Tensor:
-        """As `Passage.push_block`."""
-        parts = tangents(self.problem, block)
-        found: Tensor = torch.vmap(lambda *one: self._run(one))(*parts)
-        return found
-
-    def pull(self, c: Tensor, *, again: bool = True) -> Tensor:  # noqa: ARG002 — it is kept
-        """As `Passage.pull`."""
-        return _pull(self.problem, self.outputs, c, retain=True)
-
-    def pull_block(self, block: Tensor) -> Tensor:
-        """As `Passage.pull_block`."""
-        return _pull_block(self.problem, self.outputs, block)
-
-    def _run(self, parts: Sequence[Tensor]) -> Tensor:
-        with torch.no_grad():
-            found = self.tape(parts)
-            return torch.zeros_like(self.outputs.h) if found is None else found
 
 
 class Doubled(Passage):
@@ -213,11 +166,11 @@ class Doubled(Passage):
 
     def pull(self, c: Tensor, *, again: bool = True) -> Tensor:  # noqa: ARG002 — it is kept
         """As `Passage.pull`."""
-        return _pull(self.problem, self.outputs, c, retain=True)
+        return graph_pull(self.problem, self.outputs, c, retain=True)
 
     def pull_block(self, block: Tensor) -> Tensor:
         """As `Passage.pull_block`."""
-        return _pull_block(self.problem, self.outputs, block)
+        return graph_pull_block(self.problem, self.outputs, block)
 
     def _push(self, parts: list[Tensor], *, batched: bool) -> Tensor:
         shape = (len(parts[0]), *self.at.shape) if batched else self.at.shape
@@ -267,7 +220,7 @@ def mismatch(c: Tensor, image: Tensor, pulled: Tensor, v: Tensor) -> float:
     return gap / scale if scale else (math.inf if gap else 0.0)
 
 
-def _shadow(evaluator: Evaluator, parts: Sequence[Tensor]) -> Evaluator:
+def shadow(evaluator: Evaluator, parts: Sequence[Tensor]) -> Evaluator:
     """The evaluator with dual numbers for the selected parameters."""
     clone = copy.copy(evaluator)
     with warnings.catch_warnings():
@@ -281,30 +234,42 @@ def _shadow(evaluator: Evaluator, parts: Sequence[Tensor]) -> Evaluator:
     return clone
 
 
-def _unpacked(dual: Tensor) -> tuple[Tensor, Tensor | None]:
+def unpacked(dual: Tensor) -> tuple[Tensor, Tensor | None]:
     """A dual number's value and tangent."""
     h, found = forward_mode.unpack_dual(dual)  # type: ignore[no-untyped-call]
     return h, found
 
 
-def _pull(problem: Problem, outputs: Outputs, c: Tensor, *, retain: bool) -> Tensor:
+def graph_pull(problem: Problem, outputs: Outputs, c: Tensor, *, retain: bool) -> Tensor:
+    """Jᵀ c through the graph of the outputs: (D,), float64."""
     leaves = problem.evaluator.leaves
     # A model that can be differentiated at all may still refuse it beside dual numbers.
     with refusing("reverse mode"):
         found = differentiate(outputs.h, list(leaves.values()), c, retain=retain)
-    out = empty(problem.parameters, device=outputs.h.device)
-    for part, g in zip(problem.selection.split(out).values(), found, strict=True):
-        part.zero_() if g is None else part.copy_(g)
-    return out
+    return gathered(problem, found, outputs.h)
 
 
-def _pull_block(problem: Problem, outputs: Outputs, block: Tensor) -> Tensor:
+def graph_pull_block(problem: Problem, outputs: Outputs, block: Tensor) -> Tensor:
+    """The same for a block (c, n, m), together: (c, D)."""
     leaves: Any = problem.evaluator.leaves
     found = torch.autograd.grad(
         outputs.h, list(leaves.values()), block, retain_graph=True, allow_unused=True,
         is_grads_batched=True,
     )  # fmt: skip
-    out = empty(len(block), problem.parameters, device=outputs.h.device)
+    return gathered_block(problem, found, block)
+
+
+def gathered(problem: Problem, found: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """Gradients at the parameters as one vector (D,), float64; 0 for None."""
+    out = empty(problem.parameters, device=like.device)
+    for part, g in zip(problem.selection.split(out).values(), found, strict=True):
+        part.zero_() if g is None else part.copy_(g)
+    return out
+
+
+def gathered_block(problem: Problem, found: Sequence[Tensor | None], block: Tensor) -> Tensor:
+    """The same for c gradients at each: (c, D)."""
+    out = empty(len(block), problem.parameters, device=block.device)
     for entry, g in zip(problem.selection.entries, found, strict=True):
         part = out[:, entry.start : entry.stop]
         part.zero_() if g is None else part.copy_(g.reshape(len(block), -1))

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lightlike.metric.products.tape import Call, Slot, Tape
+from lightlike.metric.products.tape import Call, Form, Slot, Tape, make_call
+from lightlike.metric.products.tidying import tidied
 
 # What they tell of a tensor depends on its form alone.
 FORMAL = {"is_same_size", "_has_same_storage_numel", "sym_size", "sym_stride", "sym_numel"}
@@ -28,6 +29,9 @@ PLAIN = {
     torch.ops.prims.mul.default: torch.ops.aten.mul.Tensor,
     torch.ops.prims.div.default: torch.ops.aten.div.Tensor,
 }
+
+# Number of the memory of a tensor that is no view.
+FRESH = -1
 
 
 class UnrecordableError(RuntimeError):
@@ -45,9 +49,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, inputs: Sequence[Tensor], own: Sequence[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._slots: Any = WeakTensorKeyDictionary()
-        self._size = 0
+        self._forms: list[Form] = []
         self._calls: list[Call] = []
-        self._inputs = [self._place(tensor) for tensor in inputs]
+        self._inputs = [self._place(tensor, None) for tensor in inputs]
         self._fixed = {_storage(t) for t in inputs}
         # By the memory they stand in: where constants are held, and what is no constant any more.
         self._held: dict[int, list[tuple[list[Any], int]]] = {}
@@ -77,25 +81,48 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         results = result if isinstance(result, (tuple, list)) else (result,)
         self._weigh(results)
         if depends and not self._formal(func, results):
-            outputs = tuple(self._place(t) if isinstance(t, Tensor) else None for t in results)
-            self._calls.append(Call(PLAIN.get(func, func), noted, spec, outputs, bool(written)))
+            changed = tuple(self._slots[tensor] for tensor in written)
+            memory = self._memory(tensors)
+            outputs = tuple(
+                self._place(t, memory.get(_storage(t), FRESH)) if isinstance(t, Tensor) else None
+                for t in results
+            )
+            self._calls.append(Call(PLAIN.get(func, func), noted, spec, outputs, changed))
         return result
 
-    def tape(self, output: Tensor | None) -> Tape:
-        """What was recorded, as a map of the inputs to one of the tensors made of them."""
-        if output is not None and output not in self._slots:
+    def tape(self, outputs: Sequence[Tensor | None]) -> Tape:
+        """What was recorded, as a map of the inputs to some of the tensors made of them."""
+        if any(output is not None and output not in self._slots for output in outputs):
             raise UnrecordableError("the result was not made by calls that can be seen")
-        index = None if output is None else self._slots[output]
-        return Tape(self._calls, self._inputs, index, self._size)
+        found = [None if output is None else self._slots[output] for output in outputs]
+        calls = tidied(self._calls, self._inputs, found, self._forms)
+        return Tape(calls, self._inputs, found, len(self._forms))
 
     def held_bytes(self) -> int:
         """Bytes that were made while recording and are alive now."""
         return sum(size for alive, size in self._made.values() if not alive.expired())
 
-    def _place(self, tensor: Tensor) -> int:
-        self._slots[tensor] = self._size
-        self._size += 1
-        return self._size - 1
+    def _place(self, tensor: Tensor, memory: int | None = FRESH) -> int:
+        """A new slot for a tensor, in memory that other slots stand in, or in fresh memory."""
+        index = len(self._forms)
+        self._slots[tensor] = index
+        self._forms.append(
+            Form(
+                index if memory == FRESH else memory,
+                tensor.shape,
+                tensor.dtype,
+                tensor.device,
+                tensor.stride(),
+            )
+        )
+        return index
+
+    def _memory(self, tensors: Sequence[Tensor]) -> dict[int, int | None]:
+        """What is known of the memory of arguments, which results may be views of."""
+        return {
+            _storage(t): self._forms[self._slots[t]].memory if t in self._slots else None
+            for t in tensors
+        }
 
     def _note(self, leaves: list[Any], written: list[Tensor]) -> list[Any]:
         """Arguments of a call as they go on the tape."""
@@ -123,11 +150,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _thaw(self, tensor: Tensor) -> None:
         """A constant that tangents are about to be written into: copy it anew in every run."""
         start = tensor.detach().clone()
-        leaves, spec = tree_flatten(((start,), {}))
         self._changed[_storage(tensor)] = tensor
-        self._calls.append(
-            Call(torch.ops.aten.clone.default, leaves, spec, (self._place(tensor),), True)
-        )
+        self._calls.append(make_call(torch.ops.aten.clone.default, self._place(tensor), start))
 
     def _release(self, storage: int) -> None:
         """Memory that is about to change: what was noted of it goes on with a copy."""
@@ -151,6 +175,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._made[storage._cdata] = alive, storage.nbytes()
 
 
+def held_bytes(tensors: Sequence[Tensor], own: Sequence[Tensor]) -> int:
+    """Bytes of the memory that some tensors stand in, but for that of others."""
+    memory = {_storage(t): t.untyped_storage().nbytes() for t in tensors if not t._is_zerotensor()}
+    return sum(size for storage, size in memory.items() if storage not in set(map(_storage, own)))
+
+
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
     """All tensors among arguments and in their lists."""
     found: list[Tensor] = []
@@ -163,6 +193,8 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
 
 
 def _storage(tensor: Tensor) -> int:
+    if tensor.layout != torch.strided:
+        raise UnrecordableError("a sparse tensor is made")
     return -1 if tensor._is_zerotensor() else tensor.untyped_storage()._cdata
 
 

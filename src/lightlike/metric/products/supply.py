@@ -16,11 +16,11 @@ from lightlike.metric.products.passage import (
     Doubled,
     Fresh,
     Passage,
-    Recorded,
     disagreement,
     mismatch,
     noise,
 )
+from lightlike.metric.products.recorded import Recorded
 from lightlike.metric.products.schedule import TYPICAL, Schedule
 from lightlike.metric.products.ways import ROWS, WAYS, RefusedError, Way
 from lightlike.problem.batch import Batch
