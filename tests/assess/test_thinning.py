@@ -113,7 +113,7 @@ def test_plan():
     assert (found.method, found.exact) == ("columns", False)
     assert "columns, by 9 Gram matrices of 180 × 180" in found.reason
     assert "estimated" in str(found)
-    fewer = ll.plan(*given, method=ll.Columns(0.05, 2))
+    fewer = ll.plan(*given, method=ll.Columns(0.05, 4))
     assert fewer.memory < found.memory
     assert ll.plan(*given).method == "gram"
     with pytest.raises(CapacityError, match="smaller share"):

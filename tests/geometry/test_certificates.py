@@ -170,6 +170,27 @@ def test_a_detached_parameter_is_no_proof():
     assert ll.dimension(honest, certify=True).proven_twice
 
 
+def test_a_faint_detached_parameter_is_no_proof_either():
+    """What it adds to the derivative is far too little for differences of the outputs to show."""
+
+    class Faint(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.linear = nn.Linear(4, 3)
+            self.scale = nn.Parameter(torch.randn(3, 4))
+
+        def forward(self, x):
+            return self.linear(x) + 1e-4 * torch.sin(x @ self.scale.detach().T)
+
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
+    F = ll.fisher(Faint().eval(), (x,), "categorical")
+    found = ll.explain(F)
+    assert "detached parameter" in [source.kind for source in found.sources]
+    assert not ll.dimension(F, certify=True).proven_twice
+    assert not ll.dimension(F, explanation=found).proven_twice
+
+
 @pytest.mark.parametrize("index", [437, 677])
 def test_kinks_of_rectifiers_are_no_detached_parameters(index):
     """ReLU networks that switch between the ends of the longer step of a difference."""

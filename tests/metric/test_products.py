@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from test_product import LABELS, LIKELIHOODS, TOKENS, Detached, Once, X, custom
 from torch import nn
 from torch.nn import functional
 
@@ -12,6 +11,7 @@ from lightlike.errors import ChoiceError, DeterminismError, ParameterError
 from lightlike.metric.products import supply
 from lightlike.metric.products.ways import ROWS
 from oracles import networks as nets
+from oracles.products import LABELS, LIKELIHOODS, TOKENS, Detached, Once, X, custom
 from oracles.reference import whitened
 
 RECORDED, DOUBLED = "linearised + kept backward graph", "kept double backward graph"

@@ -9,62 +9,11 @@ from torch.autograd.function import once_differentiable
 import lightlike as ll
 from lightlike.metric.twice import differentiable_twice
 from lightlike.problem.likelihoods import (
-    Bernoulli,
-    Categorical,
-    Gaussian,
-    HeteroscedasticGaussian,
     Likelihood,
-    Poisson,
 )
 from oracles import networks as nets
+from oracles.products import LIKELIHOODS, TOKENS, Detached, Once, X, custom
 from oracles.reference import score_root
-
-X = nets.normal(7, 3, seed=1)
-TOKENS = torch.randint(5, (4, 3), generator=nets.generator(3))
-LIKELIHOODS = {
-    "categorical": Categorical(),
-    "gaussian": Gaussian(0.3),
-    "bernoulli": Bernoulli(),
-    "poisson": Poisson(),
-    "heteroscedastic": HeteroscedasticGaussian(),
-}
-
-
-class Once(torch.autograd.Function):
-    """tanh whose backward pass refuses to be differentiated."""
-
-    @staticmethod
-    def forward(ctx, x):
-        y = torch.tanh(x)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g):
-        (y,) = ctx.saved_tensors
-        return g * (1 - y**2)
-
-
-class Detached(torch.autograd.Function):
-    """tanh whose backward pass is right and has a graph that is wrong."""
-
-    @staticmethod
-    def forward(ctx, x):
-        y = torch.tanh(x)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx, g):
-        (y,) = ctx.saved_tensors
-        return (g.detach() + 0.5 * (g - g.detach())) * (1 - y**2)
-
-
-def custom(function):
-    return nets.fill(
-        nets.Call(lambda self, x: self.last(function.apply(self.first(x))),
-                  first=nn.Linear(3, 4), last=nn.Linear(4, 4)), 0)  # fmt: skip
 
 
 @pytest.mark.parametrize("make", [

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from lightlike.geometry.dimension import Dimension, dimension_of
 from lightlike.metric.root import Root
+from lightlike.problem.isolation import isolated
+from lightlike.problem.problem import Problem
 from lightlike.spectrum.decomposition import decompose
 from lightlike.spectrum.routes import routes
 
@@ -72,8 +77,20 @@ def layers_of(
 
 
 def layer_operations(layers: Iterable[Root]) -> float:
-    """What the ranks of all layers take."""
-    return sum(routes(*part.shape, part.cost())[0].operations for part in layers)
+    """What the ranks of all layers take: their products, and back-propagating all rows for each."""
+    parts = list(layers)
+    found = sum(routes(*part.shape, part.cost())[0].operations for part in parts)
+    # Backwards to its input a row takes about as many operations as its sample takes forwards, in a
+    # convolution far more than it has parameters.
+    return found + sum(part.shape[0] for part in parts) * _forward_operations(parts[0].problem)
+
+
+def _forward_operations(problem: Problem) -> float:
+    """Of a sample, on average over the first batch; PyTorch counts those of products."""
+    counter = FlopCounterMode(display=False)
+    with isolated(problem.dtype), torch.no_grad(), counter:
+        outputs = problem.evaluator.outputs(next(problem.batches()))
+    return counter.get_total_flops() / max(1, outputs.samples)
 
 
 def worth_ranking(needed: float, operations: float) -> bool:

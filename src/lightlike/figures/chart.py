@@ -203,3 +203,8 @@ def brief(value: float) -> str:
     digits = digits.removesuffix(".0")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{raised}" if digits == "1" else f"{digits} × 10{raised}"
+
+
+def tail_of(name: str, width: int = 36) -> str:
+    """A name with its end alone where it is long, as that of a file is: axes need room."""
+    return name if len(name) <= width else "…" + name[1 - width :]

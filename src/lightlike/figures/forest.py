@@ -18,6 +18,7 @@ from lightlike.figures.chart import (
     begin,
     entitle,
     grouped,
+    tail_of,
 )
 
 # Standard errors on either side that are drawn thin.
@@ -56,7 +57,7 @@ def plot_forest(
         axes.plot([difference], [place], ls="", marker="o", ms=6, mew=0, color=colour)
     axes.axvline(0.0, color=GREY, lw=THIN, zorder=0)
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_yticks(list(range(len(names)))[::-1], names)
+    axes.set_yticks(list(range(len(names)))[::-1], [tail_of(name) for name in names])
     axes.tick_params(axis="y", length=0, labelsize=TEXT, pad=6)
     axes.spines["left"].set_visible(False)
     grouped(axes, "x")

@@ -24,6 +24,7 @@ from lightlike.figures.chart import (
     entitle,
     grouped,
     label,
+    tail_of,
 )
 
 # Hues of middle lightness that colour-blind readers tell apart; kinds beyond them share one.
@@ -96,7 +97,7 @@ def plot_radicals(networks: Sequence[tuple[str, Explained | None]], *, ax: Place
         label(axes, text, (start, place), xytext=(5, 0))
     axes.set_xlim(0, 1.12 * longest)
     axes.set_ylim(-0.6, len(bars) - 0.4)
-    axes.set_yticks(list(range(len(bars)))[::-1], [name for name, _ in bars])
+    axes.set_yticks(list(range(len(bars)))[::-1], [tail_of(name) for name, _ in bars])
     axes.tick_params(axis="y", length=0, labelsize=TEXT, pad=6)
     axes.spines["left"].set_visible(False)
     grouped(axes, "x")

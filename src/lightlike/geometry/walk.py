@@ -139,11 +139,14 @@ class Walk(Result):
             *(f"    {c.name}: {c.divergence:.3g}" for c in self.controls),
         ]
         for name, found in (("data", self.data), ("held out", self.held_out)):
-            if found is not None and found.nll_before is not None:
-                line = f"  {name}: NLL {found.nll_before:.4g} -> {found.nll_after:.4g}"
-                if found.accuracy_before is not None:
-                    line += f", accuracy {found.accuracy_before:.4f} -> {found.accuracy_after:.4f}"
-                lines.append(line)
+            if found is None or (found.nll_before is None and name == "data"):
+                continue
+            told = [f"divergence {found.divergence:.3g}"] if name == "held out" else []
+            if found.nll_before is not None:
+                told.append(f"NLL {found.nll_before:.4g} -> {found.nll_after:.4g}")
+            if found.accuracy_before is not None:
+                told.append(f"accuracy {found.accuracy_before:.4f} -> {found.accuracy_after:.4f}")
+            lines.append(f"  {name}: " + ", ".join(told))
         return "\n".join(lines)
 
 

@@ -93,6 +93,12 @@ class PerParameter(Prior):
                     "Each parameter needs its own variance.",
                     "Give one number each, in the order of the model's parameters.",
                 )
+            if self.variance.is_complex():
+                raise PriorError(
+                    f"The variances are of type {self.variance.dtype}.",
+                    "A variance is a real number; its imaginary part would be dropped.",
+                    "Give real numbers.",
+                )
             return self.variance.detach().to(like.device, torch.float64)
         self._check_names(self.variance, selection)
         return named_vector(self.variance, selection, like, "variance")

@@ -197,7 +197,7 @@ def quadrature(
         raise choice_error("vectors", "a tensor", ["None with Quadrature(distinct=...)"])
     whole = n, options.probes, options.steps, options.deflated, options.distinct, options.longest
     settings = torch.tensor([*whole, seed, vectors is not None], dtype=torch.int64)
-    given = options.share, options.tolerance, scale, above
+    given = options.share, scale, above, options.tolerance
     targets = torch.tensor([math.nan if t is None else t for t in given], dtype=torch.float64)
     if state is None:
 

@@ -17,7 +17,7 @@ from lightlike.geometry.symmetry.columns import read_columns
 from lightlike.geometry.symmetry.counting import count_new
 from lightlike.geometry.symmetry.dependence import claim_dependences
 from lightlike.geometry.symmetry.explanation import Explanation, Source
-from lightlike.geometry.symmetry.inert import claim_inert
+from lightlike.geometry.symmetry.inert import DETACHED, claim_inert
 from lightlike.geometry.symmetry.mixing import claim_mixtures
 from lightlike.geometry.symmetry.origin import origin_of
 from lightlike.geometry.symmetry.radial import claim_radial
@@ -167,9 +167,10 @@ def certified(dimension: Dimension, explanation: Explanation, root: Root) -> Dim
             "Directions that are null there say nothing about the rank here.",
             "Give lightlike.explain(F) of this F, or certify=True.",
         )
-    found = certify(dimension, root.shape, explanation.certain)
-    if root.sweep.gradient_error > HONEST:
-        # A detached parameter has no gradient, and yet the predictions change with it.
+    # A detached parameter has no gradient, and the predictions may change with it all the same.
+    silent = sum(s.dimension for s in explanation.sources if s.kind == DETACHED)
+    found = certify(dimension, root.shape, explanation.certain - silent)
+    if silent or root.sweep.gradient_error > HONEST:
         found = replace(found, proven_twice=False)
     if root.precision > EPS:
         # The lower bound rests on what rounding was found to be.

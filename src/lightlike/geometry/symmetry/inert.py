@@ -17,8 +17,10 @@ from lightlike.problem.isolation import isolated
 Mask = NDArray[np.bool]
 
 # In the order in which they are listed; the last is for all that have no other reason.
+# Of parameters without a gradient that predictions may change with all the same.
+DETACHED = "detached parameter"
 KINDS = (
-    "unused parameter", "detached parameter", "disconnected", "unseen embedding row", "dead unit",
+    "unused parameter", DETACHED, "disconnected", "unseen embedding row", "dead unit",
     "zero input", "zero outgoing weights", "saturated unit", "constant unit", "inert parameter",
 )  # fmt: skip
 
@@ -64,7 +66,7 @@ def _name_unused(scene: Scene, kind: Ints) -> None:
         if graph is not None:
             value = graph.parameters.get(entry.name)
             name = "unused parameter" if value is None else name
-            name = "detached parameter" if value is not None and value.index in reaching else name
+            name = DETACHED if value is not None and value.index in reaching else name
         kind[entry.start : entry.stop] = KINDS.index(name)
 
 

@@ -133,6 +133,8 @@ class Outer(Factor):
 
     def scaled(self, weights: Tensor) -> Factor:
         """Columns multiplied by weights; the outer product survives if W and b have one each."""
+        if not weights.numel():  # of a sample that keeps none of these outputs
+            return self
         w = weights[: -self.outs] if self.bias else weights
         if bool((w != w[0]).any()) or bool((weights[w.numel() :] != weights[-1]).any()):
             return Weighted(self, weights)
