@@ -138,6 +138,7 @@ def test_what_is_no_path_is_refused():
         ll.fisher_length(F, [theta, torch.zeros(3)])
 
 
+@pytest.mark.slow
 def test_an_error_that_is_not_reached_is_no_length():
     F = ll.fisher(constant(1), (torch.zeros(3, 1),), "bernoulli")
     ends = [torch.tensor([-300.0]), torch.tensor([301.0])]
