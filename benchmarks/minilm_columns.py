@@ -101,11 +101,11 @@ def main(
         int, typer.Option(min=1, max=40, help="Passages of each section, in the exact run too.")
     ] = 17,
     share: Annotated[float, typer.Option(help="Of the columns, on the same rows.")] = 0.0625,
-    replicates: Annotated[int, typer.Option(min=2, help="Of that sample.")] = 8,
+    replicates: Annotated[int, typer.Option(min=4, help="Of that sample.")] = 8,
     exact: Annotated[bool, typer.Option(help="Make the exact run too.")] = True,
     times: Annotated[int, typer.Option(min=0, help="Times the rows in the last run.")] = 10,
     large_share: Annotated[float, typer.Option(help="Of the columns, in the last run.")] = 0.02,
-    large_replicates: Annotated[int, typer.Option(min=2, help="Of the last sample.")] = 4,
+    large_replicates: Annotated[int, typer.Option(min=4, help="Of the last sample.")] = 4,
     total: Annotated[
         bool, typer.Option(help="The whole length, not the complexity alone, on the first rows.")
     ] = False,
